@@ -60,28 +60,44 @@ def streets() -> tuple[Gallery, PhotographVectors, np.ndarray]:
     return gallery, queries, positions(5)
 
 
-@pytest.mark.parametrize("config", [IMAGES, LOCATIONS])
 def test_queries_rank_above_photographs_of_streets_that_are_not_in_the_gallery(
-    streets: tuple[Gallery, PhotographVectors, np.ndarray], config: PosteriorConfig
+    streets: tuple[Gallery, PhotographVectors, np.ndarray],
 ) -> None:
     gallery, queries, truth = streets
-    model = fit_in_area(queries, truth, gallery, config, DONE, units=STREETS)
+    model = fit_in_area(queries, truth, gallery, IMAGES, DONE, units=STREETS)
     assert model is not None
-    assert model.kind == ("image" if config is IMAGES else "location")
-    assert model.n_queries == len(queries)
-    inside = in_area_probability(queries, gallery, config, model)
+    assert (model.kind, model.n_queries) == ("image", len(queries))
+    inside = in_area_probability(queries, gallery, IMAGES, model)
     generator = np.random.default_rng(1)
     elsewhere = PhotographVectors(unit(generator.normal(size=(60, DIM))), novelty=queries.novelty)
-    outside = in_area_probability(elsewhere, gallery, config, model)
+    outside = in_area_probability(elsewhere, gallery, IMAGES, model)
     assert inside is not None
     assert outside is not None
     assert np.median(inside) > 0.8
     assert np.mean(outside < model.threshold) > 0.8
     assert np.mean(inside >= model.threshold) >= 0.9
     strange = replace(queries, novelty=queries.novelty + np.float32(1.0))  # type: ignore[operator]
-    probability = in_area_probability(strange, gallery, config, model)
+    probability = in_area_probability(strange, gallery, IMAGES, model)
     assert probability is not None
     assert (probability < model.threshold).all(), "another camera"
+
+
+def test_novelty_decides_alone_in_a_gallery_without_photographs(
+    streets: tuple[Gallery, PhotographVectors, np.ndarray],
+) -> None:
+    gallery, queries, truth = streets
+    model = fit_in_area(queries, truth, gallery, LOCATIONS, DONE, units=STREETS)
+    assert model is not None
+    assert model.kind == "none"
+    assert queries.novelty is not None
+    strange = replace(queries, novelty=queries.novelty + np.float32(0.5))
+    inside, outside = (in_area_probability(each, gallery, LOCATIONS, model) for each in (queries, strange))
+    assert inside is not None
+    assert outside is not None
+    assert np.median(inside) > 0.6
+    assert np.median(outside) < 0.1
+    assert np.mean(inside >= model.threshold) == pytest.approx(0.95, abs=0.02)
+    assert fit_in_area(replace(queries, novelty=None), truth, gallery, LOCATIONS, DONE, units=STREETS) is None
 
 
 def test_nothing_is_fitted_on_few_queries(streets: tuple[Gallery, PhotographVectors, np.ndarray]) -> None:
@@ -93,7 +109,9 @@ def test_nothing_is_fitted_on_few_queries(streets: tuple[Gallery, PhotographVect
 def test_a_gallery_of_another_kind_leaves_it_open(streets: tuple[Gallery, PhotographVectors, np.ndarray]) -> None:
     gallery, queries, truth = streets
     model = fit_in_area(queries, truth, gallery, IMAGES, DONE, units=STREETS)
-    bare = replace(gallery, image_embeddings=gallery.image_embeddings[:0], image_rows=gallery.image_rows[:0], image_ids=[])
+    bare = replace(
+        gallery, image_embeddings=gallery.image_embeddings[:0], image_rows=gallery.image_rows[:0], image_ids=[]
+    )
     assert in_area_probability(queries, bare, IMAGES, model) is None
     assert in_area_probability(queries, gallery, IMAGES, None) is None
 

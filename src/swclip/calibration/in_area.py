@@ -3,19 +3,21 @@
 A posterior over the candidates says where in the gallery's area a photograph was taken, if it was taken there; it sums
 to 1 for a photograph of another country too. Two observations say whether it was:
 
-- the similarity s of the photograph to the most similar candidate. Its distribution outside the area is that of
-  validation queries whose surroundings are removed from their gallery (or whose city is, where there are several);
+- the similarity s of the photograph to the most similar photograph of the gallery. Its distribution outside the area
+  is that of validation queries whose surroundings are removed from their gallery (or whose city is, where there are
+  several). In a gallery without photographs, novelty decides alone: similarities to location embeddings are trained to
+  tell the candidates apart, and say little of what is no candidate (docs/results/not-here.md);
 - its novelty n, the log Mahalanobis distance of its features from those of the training photographs
   (`swclip.models.whitening.Whitening.log_distance`). Photographs of another city of the same kind are not novel, those
-  of another country or by another camera are. The data have none of these; they are assumed to lie around twice the
-  usual distance, n ~ N(m + log 2, (log 2)^2), and to be half of all photographs from outside.
+  of another country or by another camera are. The data have none of these; they are assumed to be half of all
+  photographs from outside, with n ~ N(m + 3 d, (1.5 d)^2) where that of validation queries is N(m, d^2).
 
 The probability, for a photograph that is as likely from inside as from outside before it is looked at, is
 
     logit P = a s + b - log(1/2 + 1/2 f_out(n) / f_in(n)),    a >= 0
 
-with a and b by maximum likelihood on validation queries inside and outside, and f_in = N(m, d^2) fitted to the novelty
-of validation queries. The ratio of the densities never falls with n.
+with a and b by maximum likelihood on validation queries inside and outside. The ratio of the densities never falls
+with n.
 
 References:
     K. Lee et al., "A simple unified framework for detecting out-of-distribution samples and adversarial attacks",
@@ -35,9 +37,9 @@ from numpy.typing import ArrayLike
 from scipy.optimize import minimize
 from scipy.special import expit
 
-SimilarityKind = Literal["location", "image", "whitened"]
-"""What the similarity of a query to a gallery is taken from: location embeddings, the embeddings of photographs, or
-their whitened features."""
+SimilarityKind = Literal["none", "image", "whitened"]
+"""What the similarity of a query to a gallery is taken from: the embeddings of photographs, or their whitened features;
+`none` for a gallery without photographs."""
 
 KEPT_M = 100.0
 """Queries with errors up to this, metres, are the ones that the threshold keeps."""
@@ -47,9 +49,10 @@ LEAST_QUERIES = 20
 """Fewer validation queries fit nothing."""
 
 _LARGEST_THRESHOLD = 0.5
-_FACTOR = math.log(2.0)
+_SHIFT, _WIDTH = 3.0, 1.5  # of the novelty of photographs from elsewhere, in standard deviations of that of queries
 _PRECISION = 0.01
 _LEAST_SPREAD = 0.01
+_SMALLEST = 1e-6
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ class InArea:
             error_m: (Q,) errors of their answers, metres: the threshold keeps those within `KEPT_M`.
             weight: Number of independent units per query, at most 1: queries of one block are not independent.
         """
-        scale = max(float(np.std(np.concatenate([inside, outside]))), 1e-6)
+        scale = max(float(np.std(np.concatenate([inside, outside]))), _SMALLEST)
         centre = float(np.mean(np.concatenate([inside, outside])))
         x_in, x_out = (inside - centre) / scale, (outside - centre) / scale
 
@@ -157,13 +160,8 @@ def _present(model: InArea) -> list[float]:
 
 def novelty_evidence(novelty: ArrayLike, centre: float, spread: float) -> Float64[np.ndarray, " q"]:
     """(Q,) log(1/2 + 1/2 f_out / f_in), the evidence of novelty against the area; it increases with the novelty."""
-    value = np.asarray(novelty, dtype=np.float64)
-    wide = max(_FACTOR, 1.5 * spread)
-    inside_precision, outside_precision = 1.0 / spread**2, 1.0 / wide**2
-    # Where the ratio of two normal densities is smallest; towards smaller novelty it would rise again.
-    least = (centre * inside_precision - (centre + wide) * outside_precision) / (inside_precision - outside_precision)
-    value = np.maximum(value, least)
-    log_ratio = (
-        math.log(spread / wide) - 0.5 * ((value - centre - wide) / wide) ** 2 + 0.5 * ((value - centre) / spread) ** 2
-    )
+    score = (np.asarray(novelty, dtype=np.float64) - centre) / spread
+    # Where the ratio of the two normal densities is smallest; towards smaller novelty it would rise again.
+    score = np.maximum(score, -_SHIFT / (_WIDTH**2 - 1.0))
+    log_ratio = 0.5 * score**2 - 0.5 * ((score - _SHIFT) / _WIDTH) ** 2 - math.log(_WIDTH)
     return np.asarray(np.logaddexp(0.0, log_ratio) + math.log(0.5))

@@ -41,6 +41,7 @@ from swclip.reporting.tables import (
     error_table,
     leakage_section,
     level_table,
+    outside_text,
     retrieval_table,
     retrieval_text,
 )
@@ -92,6 +93,7 @@ def write_report_page(
         "districts": "Districts",
         "spatial": "Spatial statistics" if spatial else "",
         "confidence": "Prediction regions" if confidence else "",
+        "outside": "Photographs taken elsewhere" if report.outside else "",
         "examples": "Examples" if examples else "",
         "figures": "All figures",
         "levels": "Hierarchy levels" if report.levels else "",
@@ -117,6 +119,7 @@ def write_report_page(
         "spatial": spatial,
         "lisa_note": lisa_note(report),
         "confidence": confidence,
+        "outside": outside_text(report),
         "charts": page_charts(report_charts(title, evaluation), full_width=("error-curve", "correlogram")),
         "accuracy": accuracy_table(title, report),
         "errors": error_table(report),

@@ -163,6 +163,32 @@ def district_gap_text(report: Report) -> str:
     return f"{text} The Gini index of the medians is {gap.gini:.2f} (0: equal; towards 1: concentrated): {finding}."
 
 
+def outside_text(report: Report) -> str:
+    """How well the answers tell photographs of elsewhere, as sentences; empty where that was not measured."""
+    figures = report.outside
+    if figures is None:
+        return ""
+
+    def ends(pair: list[float]) -> str:
+        return f"[{percent(pair[0])}, {percent(pair[1])}]"
+
+    text = (
+        f"A query of the area has a higher probability of being from the area than one of the {figures.n_outside:,} "
+        f"photographs of {figures.manifest} in {percent(figures.auroc)} {ends(figures.auroc_interval)} of all pairs "
+        "(AUROC). "
+    )
+    if figures.answered_when_95_kept is not None and figures.answered_when_95_kept_interval is not None:
+        text += (
+            f"Where answers abstain so that 95 % of the queries placed within 100 m are answered, "
+            f"{percent(figures.answered_when_95_kept)} {ends(figures.answered_when_95_kept_interval)} of the "
+            "photographs of elsewhere are answered too. "
+        )
+    return text + (
+        f"At the calibrated threshold, {figures.threshold:.2g}, {percent(figures.answered_queries)} of the queries and "
+        f"{percent(figures.answered_outside)} of the photographs of elsewhere are answered."
+    )
+
+
 _WITHIN = ("5", "10", "25", "50")
 
 

@@ -30,7 +30,8 @@ def fit_in_area(
 
     Each query is seen from outside by removing its surroundings from the gallery: the candidates within
     `SURROUNDINGS_M`, or the nearer half where these are more; and, where there are several cities, by removing its
-    city. No photograph of another place is needed.
+    city. No photograph of another place is needed. A query is inside wherever its true position is: also one whose
+    nearest candidate is far.
 
     Args:
         queries: Vectors of Q validation queries, none of which is in the gallery.
@@ -41,14 +42,19 @@ def fit_in_area(
         units: Number of independent units (places or blocks) of the queries.
 
     Returns:
-        The fit; None with fewer than `LEAST_QUERIES` queries.
+        The fit; None with fewer than `LEAST_QUERIES` queries, or with neither photographs nor novelty.
     """
     if len(queries) < LEAST_QUERIES:
         return None
     photographed = Photographed.of(gallery)
     kind = similarity_kind(config, photographed)
     positions, cities = gallery.positions_deg, np.array([city or "" for city in gallery.cities], dtype=object)
-    rows = np.arange(len(gallery)) if kind == "location" else photographed.rows
+    if kind == "none":
+        if queries.novelty is None:
+            return None
+        zeros = np.zeros(len(queries))
+        return InArea.fit(kind, zeros, zeros, queries.novelty.astype(np.float64), error_m, 0.0)
+    rows = photographed.rows
     inside, surroundings, city = [], [], []
     for part in chunks(len(queries), gallery):
         similarity = similarity_of(queries.take(part), gallery, photographed, config, kind)

@@ -188,9 +188,9 @@ def image_logits(
 
 
 def similarity_kind(config: PosteriorConfig, photographed: Photographed) -> SimilarityKind:
-    """The similarity that says most of a query among those that a posterior uses."""
+    """The similarity to photographs that says most of a query among those that a posterior uses."""
     if config.image_weight == 0.0 or len(photographed.rows) == 0:
-        return "location"
+        return "none"
     return "image" if config.whitened_temperature is None else "whitened"
 
 
@@ -201,9 +201,9 @@ def similarity_of(
     config: PosteriorConfig,
     kind: SimilarityKind,
 ) -> Float32[np.ndarray, "q c"]:
-    """Similarity of queries to all candidates by location, or to the photographed candidates, (Q, M) or (Q, C)."""
-    if kind == "location":
-        return location_similarity(vectors.embeddings, gallery)
+    """Similarity (Q, C) of queries to the photographed candidates; a column of zeros for `none`."""
+    if kind == "none":
+        return np.zeros((len(vectors), 1), dtype=np.float32)
     if kind == "image":
         return image_similarity(vectors.embeddings, gallery, photographed, config.image_hubness)
     return whitened_similarity(vectors, gallery, photographed)
