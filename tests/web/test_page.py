@@ -21,9 +21,11 @@ import shapely
 from fixtures.accessibility import findings
 from fixtures.service import Served, send
 from swclip.calibration.conformal import Calibration
+from swclip.calibration.in_area import InArea
 from swclip.data.manifest import read_manifest
 from swclip.reporting.tiles import Tiles
 from swclip.retrieval.locator import Locator
+from swclip.retrieval.scores import Photographed, similarity_kind
 from swclip.web.admission import Keys
 from swclip.web.settings import Limits
 from swclip.web.thumbnails import Thumbnails
@@ -290,8 +292,8 @@ def test_earlier_links_remain_readable(shown: Served, visit: Any, photographs: l
         """async (result) => {
           const { decode, encode } = await import("/static/share.js");
           const bytes = (text) => atob(text.replaceAll("-", "+").replaceAll("_", "/"));
-          // The area, its scope and the protocol.
-          const more = 1 + new TextEncoder().encode(result.answer.region.area).length + 1 + 1;
+          // The area, its scope and the protocol; the probability of the area and its threshold, none of which is known.
+          const more = 1 + new TextEncoder().encode(result.answer.region.area).length + 1 + 1 + 2;
           const earlier = btoa(bytes(encode(result, "0123456789abcdef", 80, "")).slice(0, -more));
           return decode(earlier.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", ""));
         }""",
@@ -578,6 +580,28 @@ def test_page_states_what_certainty_holds_for(
                 "valid only if the photograph was taken in the gallery\N{RIGHT SINGLE QUOTATION MARK}s area."
             )
             assert page.inner_text("#calibration").startswith(f"Calibrated on {words}:")
+
+
+def test_page_begins_with_the_probability_of_the_gallerys_area(
+    serve: Any, locator: Locator, visit: Any, photographs: list[bytes]
+) -> None:
+    assert locator.calibration is not None
+    for offset, element, words in (
+        (20.0, "#in-area", "probability over 99"),
+        (-3.0, "#elsewhere", "Probably not taken"),
+    ):
+        kind = similarity_kind(locator.posterior, Photographed.of(locator.gallery))
+        in_area = InArea(kind, 0.0, offset, None, None, 0.5, 40)
+        calibration = replace(locator.calibration, in_area=in_area)
+        with serve(Locator(locator.gallery, locator.model, locator.posterior, calibration=calibration)) as served:
+            page = visit(served, permissions=["clipboard-read", "clipboard-write"])
+            choose(page, photographs[0])
+            answered(page)
+            assert words in page.inner_text(element)
+            assert "valid only if" not in page.inner_text("#near")
+            page.click("#share")
+            other = visit(served, path=page.url.removeprefix(served.address))
+            assert words in other.inner_text(element), "a link keeps it"
 
 
 def test_key_is_required_and_stored_for_the_tab(
