@@ -292,7 +292,7 @@ def test_earlier_links_remain_readable(shown: Served, visit: Any, photographs: l
         """async (result) => {
           const { decode, encode } = await import("/static/share.js");
           const bytes = (text) => atob(text.replaceAll("-", "+").replaceAll("_", "/"));
-          // The area, its scope and the protocol; the probability of the area and its threshold, none of which is known.
+          // The area, its scope and the protocol; no probability of the area, and no threshold of it.
           const more = 1 + new TextEncoder().encode(result.answer.region.area).length + 1 + 1 + 2;
           const earlier = btoa(bytes(encode(result, "0123456789abcdef", 80, "")).slice(0, -more));
           return decode(earlier.replaceAll("+", "-").replaceAll("/", "_").replaceAll("=", ""));
@@ -587,7 +587,7 @@ def test_page_begins_with_the_probability_of_the_gallerys_area(
 ) -> None:
     assert locator.calibration is not None
     for offset, element, words in (
-        (20.0, "#in-area", "probability over 99"),
+        (2.0, "#in-area", "probability 88"),
         (-3.0, "#elsewhere", "Probably not taken"),
     ):
         kind = similarity_kind(locator.posterior, Photographed.of(locator.gallery))
