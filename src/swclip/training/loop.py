@@ -20,7 +20,7 @@ from swclip.calibration.conformal import write_calibration
 from swclip.calibration.posterior_config import write_posterior
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, indices
-from swclip.errors import ConfigError, InputError, InputError
+from swclip.errors import ConfigError, InputError
 from swclip.files import write_json
 from swclip.gallery.hubness import write_bank
 from swclip.models.feature_cache import FeatureCache
