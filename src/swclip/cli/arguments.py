@@ -27,7 +27,6 @@ _POSITIONAL: dict[str, dict[str, tuple[str, ...]]] = {
     "train": {"MANIFEST": (_MANIFEST,)},
     "evaluate": {"RUN": (_RUN,)},
     "benchmark": {"MANIFEST": (_MANIFEST,)},
-    "compare": {"REPORTS": (_REPORT,)},
     "index": {"RUN": (_RUN, _MODEL), "MANIFEST": (_MANIFEST,)},
     "locate": {"GALLERY": (_GALLERY,), "PHOTOGRAPHS": (_PHOTOGRAPH, _PHOTOGRAPHS, _MANIFEST)},
     "serve": {"GALLERY": (_GALLERY,)},
@@ -44,7 +43,6 @@ _WRITERS = {
     _MANIFEST: " (`swclip prepare` writes it)",
     _RUN: " (`swclip train` writes it)",
     _GALLERY: " (`swclip index` writes it)",
-    _REPORT: " (`swclip evaluate` writes it)",
 }
 _MARKERS = {
     "run.json": _RUN,
