@@ -240,7 +240,7 @@ def test_folders_and_patterns_are_expanded(
     for argument in (str(tmp_path / "empty"), str(tmp_path / "*.webp")):
         with pytest.raises(InputError, match=r"empty|webp"):
             named_photographs((argument,))
-    with pytest.raises(InputError, match="no photographs were named"):
+    with pytest.raises(ConfigError, match="no photographs were named"):
         named_photographs(())
 
 
