@@ -14,6 +14,7 @@ import pytest
 import torch
 
 import swclip
+from swclip import progress
 from swclip.cli.app import run
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError, SwclipWarning
 from swclip.training.config import TrainingConfig
@@ -51,7 +52,15 @@ def trained(town: Path, config: TrainingConfig, tmp_path_factory: pytest.TempPat
     return folder
 
 
-def test_split_counts_images_and_shows_a_bar_for_each_step(town: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error is a terminal, which gets bars."""
+    monkeypatch.setattr(progress.console, "_force_terminal", True)
+
+
+def test_split_counts_images_and_shows_a_bar_for_each_step(
+    town: Path, terminal: None, capsys: pytest.CaptureFixture[str]
+) -> None:
     seen: list[tuple[int, int]] = []
     count = len(swclip.read_manifest(town))
     swclip.split(town, "known-places", hold_out="place", progress=lambda done, total: seen.append((done, total)))
@@ -62,7 +71,7 @@ def test_split_counts_images_and_shows_a_bar_for_each_step(town: Path, capsys: p
     assert "Comparing queries" in shown
 
 
-def test_synth_shows_a_progress_bar(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_synth_shows_a_progress_bar(tmp_path: Path, terminal: None, capsys: pytest.CaptureFixture[str]) -> None:
     manifest = swclip.synth(tmp_path / "cities", cities=1, photos_per_city=4, size_px=32, progress=True)
     assert len(manifest) == 4
     printed = capsys.readouterr()
@@ -226,7 +235,7 @@ def test_galleries_in_memory_and_on_disk_give_the_answers_of_the_commands(
 
 
 def test_locate_accepts_folders_patterns_and_a_locator(
-    town: Path, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    town: Path, trained: Path, tmp_path: Path, terminal: None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     swclip.build_gallery(trained, town, tmp_path / "gallery", photographs=False)
     locator = swclip.Locator.from_gallery(tmp_path / "gallery")
