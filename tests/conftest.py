@@ -37,6 +37,14 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture
+def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error is a terminal, which gets bars."""
+    from swclip import progress
+
+    monkeypatch.setattr(progress.console, "_force_terminal", True)
+
+
 @pytest.fixture(scope="session")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with manifest.parquet and splits.parquet: 20 places within 500 m, three photographs each.

@@ -14,7 +14,6 @@ import pytest
 import torch
 
 import swclip
-from swclip import progress
 from swclip.cli.app import run
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError, SwclipWarning
 from swclip.training.config import TrainingConfig
@@ -50,12 +49,6 @@ def trained(town: Path, config: TrainingConfig, tmp_path_factory: pytest.TempPat
     facts = swclip.train(town, town / "splits.parquet", config, folder)
     assert facts.status == "finished"
     return folder
-
-
-@pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard error is a terminal, which gets bars."""
-    monkeypatch.setattr(progress.console, "_force_terminal", True)
 
 
 def test_split_counts_images_and_shows_a_bar_for_each_step(

@@ -12,12 +12,6 @@ from swclip.progress import count_progress, rate_bar, run_bars, signs_of_life, s
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Standard error is a terminal."""
-    monkeypatch.setattr(progress.console, "_force_terminal", True)
-
-
-@pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
     """Sets the time in seconds."""
     now = [0.0]

@@ -99,7 +99,7 @@ def test_answers_have_regions_calibrated_by_the_run(
     assert [feature["properties"]["photograph"] for feature in features] == [str(made[0]), str(made[1])]
     assert all(feature["geometry"]["type"] in ("Polygon", "MultiPolygon") for feature in features)
     assert run([*command, "--region-limit-km2", "0.0001", "--format", "csv"]) == 0
-    assert ",True,True\n" in capsys.readouterr().out
+    assert ",True,True," in capsys.readouterr().out
     assert all(feature["geometry"] is None for feature in json.loads(Path("regions.geojson").read_text())["features"])
     for wrong in (["--region", "80"], ["--region-limit-km2", "0"]):
         assert run([*command, *wrong]) == 5

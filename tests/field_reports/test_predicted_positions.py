@@ -134,5 +134,5 @@ def test_a_rough_position_follows_the_same_rule() -> None:
     for near in ((0.0, 0.0), (114.3, 30.5), (float("nan"), 0.0)):
         with pytest.raises(ConfigError, match="rough position"):
             Prior(near_deg=near, radius_m=500.0)
-    with pytest.raises(InputError, match="contradicts"):
+    with pytest.raises(ConfigError, match="contradicts"):
         prior_of(None, None, "53.8N, -1.5E", 500.0)

@@ -36,10 +36,10 @@ def test_pushed_model_is_identical_after_loading(
     assert captured.out == f"{hub.address}/{NAME}/commit/{head.oid}\n"
     assert head.message == "first"
     assert not hub.repositories[NAME].private
-    assert head.large == {"model.safetensors"}, "the weights are stored as a large file"
+    assert head.large == {"model.safetensors", "novelty.safetensors"}, "these are stored as large files"
     assert set(head.files) == {
         ".gitattributes", "README.md", "bank.safetensors", "config.json", "config.toml", "model.safetensors",
-        "posterior.json", "preprocess.json", "regions.json",
+        "novelty.safetensors", "posterior.json", "preprocess.json", "regions.json",
     }  # fmt: skip
     local, loaded = load_model(trained / "run"), swclip.load(f"hf://{NAME}")
     assert loaded.fingerprint == local.fingerprint
@@ -64,7 +64,7 @@ def test_repeated_push_makes_no_new_commit(trained: Path, hub: FakeHub, capsys: 
     first, sent = hub.head(NAME), hub.count_requests("PUT /store")
     assert push(trained / "run") == 0
     assert hub.head(NAME) is first
-    assert hub.count_requests("PUT /store") == sent == 1
+    assert hub.count_requests("PUT /store") == sent == 2
     captured = capsys.readouterr()
     assert f"{NAME} exists, at commit {first.oid[:12]}" in captured.err
     assert "(unchanged)" in captured.err

@@ -73,7 +73,10 @@ def test_a_rotated_picture_is_turned_like_its_file(network: LocatorModel, tmp_pa
 
 
 def test_progress_is_reported_and_the_mode_is_restored(
-    network: LocatorModel, photographs: Callable[[int], list[Path]], capsys: pytest.CaptureFixture[str]
+    network: LocatorModel,
+    photographs: Callable[[int], list[Path]],
+    terminal: None,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     seen: list[tuple[int, int]] = []
     network.train()

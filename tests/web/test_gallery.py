@@ -40,6 +40,7 @@ def test_description(client: httpx.Client, locator: Locator) -> None:
     assert body["posterior"] == locator.posterior.to_dict()
     assert body["calibration"] == {
         "queries": 49, "protocol": None, "resolution": 11, "spread_m": 25.0, "areas": ["Leeds"],
+        "in_area_threshold": None,
     }  # fmt: skip
     assert body["limits"]["max_files"] == Limits().max_files
     assert (body["thumbnails"], body["tiles"]) == (False, None)

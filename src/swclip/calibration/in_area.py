@@ -71,7 +71,7 @@ class InArea:
     Example:
         >>> model = InArea("image", 20.0, -10.0, 3.0, 0.1, 0.5, 100)
         >>> model.probability(np.array([0.7, 0.7, 0.3]), np.array([3.0, 4.0, 3.0])).round(3).tolist()
-        [0.986, 0.0, 0.032]
+        [0.99, 0.0, 0.033]
     """
 
     kind: SimilarityKind

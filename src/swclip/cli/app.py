@@ -138,6 +138,7 @@ def run(arguments: list[str]) -> int:
     """
     arguments, level = _verbosity(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr)
+    before = logging.getLogger("swclip").level
     logging.getLogger("swclip").setLevel(level)
     console.quiet = level > logging.WARNING
     # Tokenizers warn about forks when photographs are decoded in parallel, although no process is forked.
@@ -172,6 +173,7 @@ def run(arguments: list[str]) -> int:
     finally:
         typed.clear()
         console.quiet = False
+        logging.getLogger("swclip").setLevel(before)
     return result if isinstance(result, int) else 0
 
 

@@ -171,7 +171,7 @@ def joined_units(vectors: Float32[np.ndarray, "n w"], blocks: Sequence[int]) -> 
         blocks: Numbers of values of consecutive blocks; their sum is W.
 
     Example:
-        >>> joined_units(np.array([[3.0, 4.0, 100.0]], dtype=np.float32), [2, 1]).round(3).tolist()
+        >>> joined_units(np.array([[3.0, 4.0, 100.0]], dtype=np.float32), [2, 1]).astype(float).round(3).tolist()
         [[0.424, 0.566, 0.707]]
     """
     units = np.array(vectors, dtype=np.float32)
