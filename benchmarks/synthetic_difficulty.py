@@ -90,6 +90,8 @@ def neighbours(args: argparse.Namespace) -> None:
     report("pixels, 32 x 32, normalised", pixel_features(pictures), manifest)
     for seed in range(3):
         report(f"an untrained network, seed {seed}", untrained_features(pictures, seed), manifest)
+    street = tower_features(manifest, "builtin:street", None, np.arange(len(manifest)))
+    report("`builtin:street`", street, manifest)
     rng = np.random.default_rng(0)
     report("chance", rng.standard_normal((len(manifest), 64)).astype(np.float32), manifest)
 

@@ -16,7 +16,7 @@ from swclip.data.splits import indices, read_splits
 from swclip.gallery.store import GalleryStore
 from swclip.web.thumbnails import Thumbnails
 
-PHOTOGRAPHS = 8
+PHOTOGRAPHS = 48
 
 
 @pytest.fixture(scope="module")
@@ -31,17 +31,19 @@ def shown(out: Path) -> str:
 
     with console.capture() as captured:
         arguments = ["demo", "--out", str(out), "--photos-per-city", str(PHOTOGRAPHS), "--steps", "2"]
-        assert run(arguments) == 0
+        assert run([*arguments, "--training-seeds", "1"]) == 0
     return captured.get()
 
 
-def test_table_has_the_figures_of_the_file(shown: str, out: Path) -> None:
-    document = json.loads((out / "benchmark" / "benchmark.json").read_text())
+@pytest.mark.parametrize("protocol", ["known-places", "new-streets"])
+def test_compares_both_protocols(shown: str, out: Path, protocol: str) -> None:
+    document = json.loads((out / "benchmark" / protocol / "benchmark.json").read_text())
     assert list(document["systems"]) == ["nearest-neighbour", "nearest-neighbour-whitened", "clip", "sw-clip"]
+    assert document["made_with"]["image_tower"] == "builtin:street"
     assert document["estimator"] == "mode"
     for system in document["systems"].values():
         assert system["mean"]["baselines"]["floor"]["median"] <= system["mean"]["error_m"]["median"]
-    table = shown.partition("Known places: ")[2].partition("SW-CLIP minus CLIP")[0]
+    table = shown.partition(f"{protocol.replace('-', ' ').capitalize()}: ")[2].partition("SW-CLIP minus CLIP")[0]
     for name, key in (("CLIP", "clip"), ("SW-CLIP", "sw-clip")):
         shares = document["systems"][key]["mean"]["accuracy_within_m"]
         row = next(line for line in table.splitlines() if line.startswith(f"│ {name} "))
@@ -50,13 +52,13 @@ def test_table_has_the_figures_of_the_file(shown: str, out: Path) -> None:
 
 def test_commands_are_stated_in_order(shown: str) -> None:
     commands = [shlex.split(line[2:]) for line in shown.splitlines() if line.startswith("$ swclip ")]
-    assert [words[1] for words in commands] == ["synth", "split", "benchmark", "index", "locate"]
-    assert "About 4 minutes" in shown.splitlines()[0]
+    assert [words[1] for words in commands] == ["synth", "split", "split", "benchmark", "index", "locate"]
+    assert "About 3 minutes" in shown.splitlines()[0]
     assert shown.index("What to type next") < shown.index("swclip prepare PHOTOGRAPHS") < shown.index("swclip locate g")
 
 
 def test_locates_a_query_drawn_by_chance(shown: str, out: Path) -> None:
-    manifest, splits = read_manifest(out / "cities"), read_splits(out / "splits.parquet")
+    manifest, splits = read_manifest(out / "cities"), read_splits(out / "known-places.parquet")
     photograph = (out / "query.jpg").read_bytes()
     queries = indices(splits, manifest, "query")
     drawn = [row for row in queries if manifest.image_paths[row].read_bytes() == photograph]
@@ -68,6 +70,6 @@ def test_locates_a_query_drawn_by_chance(shown: str, out: Path) -> None:
 
 def test_gallery_shows_thumbnails(shown: str, out: Path) -> None:
     thumbnails = Thumbnails.of_gallery(GalleryStore.open(out / "gallery"))
-    splits = read_splits(out / "splits.parquet")
+    splits = read_splits(out / "known-places.parquet")
     assert thumbnails is not None
     assert len(thumbnails) == int(splits.frame["split"].isin(["train", "val"]).sum())

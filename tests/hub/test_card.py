@@ -144,7 +144,7 @@ def test_text_of_users_is_escaped(facts: CardFacts) -> None:
         ),
         (
             Tower("image", "builtin:small", "builtin:small", "built in"),
-            "Image tower: built into swclip, trained from scratch.",
+            "Image tower: `builtin:small`, built into swclip, trained from scratch.",
         ),
     ],
 )

@@ -97,7 +97,7 @@ def test_automatic_poolings(towers: Path) -> None:
     ("values", "message"),
     [
         ({"tower": "builtin:large"}, "builtin:large"),
-        ({"tower": "/nowhere/at/all"}, "/nowhere/at/all.*builtin:small"),
+        ({"tower": "/nowhere/at/all"}, "/nowhere/at/all.*builtin:street"),
         ({"tower": "TOWERS/siglip", "pooling": "cls"}, "needs a class token"),
         ({"pooling": "cls+mean"}, "needs a class token"),
         ({"tower": "TOWERS/dinov2", "blocks": 99}, "blocks, not 99"),

@@ -33,8 +33,8 @@ class RecipeOptions:
     """Values that override those of a recipe."""
 
     image_tower: Annotated[list[str] | None, REPEATED, _recipes("builtin:small")] = None
-    """Image tower: a name on the model hub such as facebook/dinov2-small, a local folder, FILE.onnx, or builtin:small.
-    Several are used side by side; these and FILE.onnx must be frozen."""
+    """Image tower: a name on the model hub such as facebook/dinov2-small, a local folder, FILE.onnx, builtin:street or
+    builtin:small. Several are used side by side; these and FILE.onnx must be frozen."""
     freeze: Annotated[Literal["image", "none"] | None, _recipes("none")] = None
     "image: do not train the image tower; its features are computed once and cached on disk."
     steps: Annotated[int | None, _recipes("400")] = None
@@ -81,8 +81,8 @@ class RecipeOptions:
         if load_recipe(recipe).model.image.tower == "builtin:small":
             raise ConfigError(
                 "--freeze image keeps the image tower as it is, and builtin:small is not trained. Add --image-tower: a "
-                "name on the model hub (facebook/dinov2-small, facebook/dinov2-base, openai/clip-vit-base-patch32), or "
-                "a local folder of transformers."
+                "name on the model hub (facebook/dinov2-small, facebook/dinov2-base, openai/clip-vit-base-patch32), a "
+                "local folder of transformers, or builtin:street (no download; trained on generated cities)."
             )
 
     def overrides(self, **more: Any) -> dict[str, Any]:

@@ -24,6 +24,7 @@ from swclip.external.measure_embeddings import photographs_by_candidate
 from swclip.external.prediction_gallery import fitted_posterior
 from swclip.gallery.gallery import Gallery, gallery_from_embeddings
 from swclip.gallery.hubness import read_bank
+from swclip.models.config import UNTRAINED_TOWER
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import LocatorModel, load_model
 from swclip.models.token_cache import TokenCache
@@ -205,11 +206,11 @@ class SharedFeatures:
 def _features_key(run: Run) -> str | None:
     """What determines the features of a run's tower; None where it needs none before it starts."""
     image = run.config.model.image
-    builtin = any(tower.tower.startswith("builtin:") for tower in image.towers)
-    if not run.config.freeze_image and (run.folder is not None or builtin):
+    untrained = any(tower.tower == UNTRAINED_TOWER for tower in image.towers)
+    if not run.config.freeze_image and (run.folder is not None or untrained):
         return None
-    # A built-in tower is initialised from the seed, after the location side; others are loaded from a file.
-    return repr((run.config.model, run.config.seed) if builtin else image)
+    # An untrained tower is initialised from the seed, after the location side; others are loaded from a file.
+    return repr((run.config.model, run.config.seed) if untrained else image)
 
 
 def nearest_neighbour(

@@ -25,6 +25,7 @@ from swclip.hub.evaluations import (
     recall_text,
 )
 from swclip.hub.provenance import Area, Tower, TrainingData
+from swclip.models.config import UNTRAINED_TOWER
 from swclip.models.download import SCHEME
 from swclip.models.onnx_tower import ONNX
 from swclip.reporting.page import Cell, Row, Table, table_markdown
@@ -256,7 +257,8 @@ def _tower_lines(card: CardFacts) -> list[str]:
     lines = []
     for tower in card.towers:
         if tower.origin == "built in":
-            lines.append(f"{tower.side.capitalize()} tower: built into swclip, trained from scratch.")
+            how = "trained from scratch" if tower.name == UNTRAINED_TOWER else "trained on generated cities"
+            lines.append(f"{tower.side.capitalize()} tower: `{tower.name}`, built into swclip, {how}.")
         elif tower.origin == "hub":
             licence = tower.licence or "licence not known"
             lines.append(f"{tower.side.capitalize()} tower: initialised from `{tower.name}`, {licence}.")

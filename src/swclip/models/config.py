@@ -17,22 +17,26 @@ Crop = Literal["auto", "centre", "squash", "whole"]
 Normalisation = Literal["auto", "imagenet", "clip", "none"]
 HeadForm = Literal["residual", "mlp"]
 
+UNTRAINED_TOWER = "builtin:small"
+"""The tower whose weights are drawn from a seed; all others are loaded from a file."""
+
 
 @dataclass(frozen=True)
 class TowerConfig:
     """An image tower with its preprocessing and pooling.
 
     Attributes:
-        tower: `builtin:small` (no download), a name on the model hub, a local folder of transformers, or an ONNX file
-            (FILE.onnx; frozen only).
+        tower: `builtin:street` (small, trained on generated cities, part of swclip), `builtin:small` (the same network,
+            untrained), a name on the model hub, a local folder of transformers, or an ONNX file (FILE.onnx; frozen
+            only).
         pooling: How a feature map or a sequence of patch tokens becomes one vector. `grid` keeps a 3 x 3 layout; `auto`
             is cls+mean+std for towers with a class token (that token, and mean and standard deviation of the patches),
-            pooler for SigLIP, grid for the built-in one, the output `embedding` of an ONNX file, else mean. In an ONNX
+            pooler for SigLIP, grid for the built-in ones, the output `embedding` of an ONNX file, else mean. In an ONNX
             file `cls` and `pooler` are that output; the other poolings need its output `tokens`.
         pooling_grid: Rows and columns of cells in which mean and standard deviation are pooled separately, for `mean`,
             `cls+mean` and `cls+mean+std`; the features keep the layout of the picture.
         blocks: Number of the tower's last blocks that are pooled separately and concatenated. Earlier blocks have more
-            spatial, later ones more semantic information. The built-in tower uses its last map only.
+            spatial, later ones more semantic information. The built-in towers use their last map only.
         size_px: Side of the tower's square input, pixels; the shorter side where `crop` is `whole`; None for the
             tower's default.
         crop: The part of a photograph that the tower sees: `centre`, its central square; `squash`, all of it,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -17,10 +18,18 @@ from swclip.errors import ConfigError
 from swclip.imaging.preprocess import Preprocess
 from swclip.models.config import Pooling, TowerConfig
 from swclip.models.onnx_tower import NORMALISATIONS, ONNX, OnnxBackbone, measured, onnx_preprocess
-from swclip.models.towers import SmallConvNet, tower_config, tower_from_config, tower_from_name, tower_preprocess
+from swclip.models.towers import (
+    SmallConvNet,
+    street_network,
+    tower_config,
+    tower_from_config,
+    tower_from_name,
+    tower_preprocess,
+)
 from swclip.models.weights import weights_digest
 
 _BUILTIN_SIZE_PX = 96
+_BUILTIN: dict[str, Callable[[], SmallConvNet]] = {"builtin:small": SmallConvNet, "builtin:street": street_network}
 _GRID_SIDE = 3
 
 
@@ -62,13 +71,13 @@ class ImageTower(nn.Module):
     def __init__(self, config: TowerConfig, architecture: dict[str, Any] | None = None) -> None:
         super().__init__()
         self.backbone: nn.Module
-        if config.tower == "builtin:small":
-            self.backbone, self.architecture = SmallConvNet(), None
+        if config.tower in _BUILTIN:
+            self.backbone, self.architecture = _BUILTIN[config.tower](), None
             width, self.prefix_tokens, family = SmallConvNet.width, 0, "builtin"
             self.patch_px = SmallConvNet.stride_px
             first = width
         elif config.tower.startswith("builtin:"):
-            raise ConfigError(f"image tower {config.tower!r} is not built in; 'builtin:small' is.")
+            raise ConfigError(f"image tower {config.tower!r} is not built in; {' and '.join(_BUILTIN)} are.")
         elif config.is_onnx if architecture is None else architecture["model_type"] == ONNX:
             self.backbone = OnnxBackbone(config.tower, architecture)
             self.architecture = architecture or measured(self.backbone, config)

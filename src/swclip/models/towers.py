@@ -1,4 +1,4 @@
-"""Towers: the built-in small ones, which are trained from scratch, and those of the model hub or a local folder.
+"""Towers: the built-in small ones, and those of the model hub or a local folder.
 
 Only safetensors and JSON are read, as of published models (`swclip.models.download`): nothing in a folder is unpickled
 or executed.
@@ -6,6 +6,7 @@ or executed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import zlib
@@ -15,6 +16,7 @@ from typing import Any, Literal
 import torch
 from jaxtyping import Float, Int64
 from safetensors import SafetensorError, safe_open
+from safetensors.torch import load as load_safetensors
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -30,6 +32,9 @@ _TOKEN = re.compile(r"[^\W\d_]+|\S")
 # Families of checkpoints with two towers.
 _TWO_TOWERS = ("clip", "siglip", "siglip2", "altclip", "chinese_clip")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
+STREET_WEIGHTS = Path(__file__).with_name("street.safetensors")
+"""Weights of `builtin:street`, which `benchmarks/street_tower.py` trains on generated cities."""
+_STREET_SHA256 = "f01512515574ba78607255bb6941dda2833934d70849ad93979e66727be5e5e8"
 _ANOTHER = "Use another tower, or one from a source you trust that is saved as safetensors."
 
 
@@ -74,6 +79,23 @@ class SmallConvNet(nn.Module):
 
 def _normed(convolution: nn.Conv2d, width: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.GroupNorm(8, width), nn.ReLU())
+
+
+def street_network() -> SmallConvNet:
+    """The network of `builtin:street`: trained on generated cities, and part of the package.
+
+    Raises:
+        ArtefactError: The weights are missing, or not those that this version of the package has.
+    """
+    try:
+        data = STREET_WEIGHTS.read_bytes()
+    except OSError as error:
+        raise ArtefactError(f"{STREET_WEIGHTS}: cannot be read ({error}); install swclip again.") from error
+    if hashlib.sha256(data).hexdigest() != _STREET_SHA256:
+        raise ArtefactError(f"{STREET_WEIGHTS}: is not the file of this version of swclip; install swclip again.")
+    network = SmallConvNet()
+    network.load_state_dict(load_safetensors(data))
+    return network
 
 
 def tokenize(text: str) -> list[int]:
@@ -124,17 +146,17 @@ def _unavailable(name: str, error: Exception) -> SwclipError:
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if Path(name).is_dir():
         return ConfigError(
-            f"tower {name!r}: the folder has no usable model ({reason}). Give another, or builtin:small."
+            f"tower {name!r}: the folder has no usable model ({reason}). Give another, or builtin:street."
         )
     if not is_repo_id(name):
         return ConfigError(
             f"tower {name!r}: there is no such folder, and it is no name on the model hub (OWNER/NAME). Give a folder, "
-            "a hub name such as facebook/dinov2-small, or builtin:small."
+            "a hub name such as facebook/dinov2-small, or builtin:street."
         )
     if hub_options(name):
         return HubError(
             f"tower {name!r}: there is no such folder, the hub cannot be reached, and the tower was not downloaded "
-            "before; go online once, or give a local folder or builtin:small."
+            "before; go online once, or give a local folder or builtin:street."
         )
     return HubError(f"tower {name!r}: the hub did not provide it ({reason}); check the name.")
 

@@ -17,7 +17,7 @@ from swclip.errors import ConfigError, SwclipWarning
 from swclip.files import atomic_file
 from swclip.gallery.hubness import HubnessConfig
 from swclip.losses import ObjectiveConfig, TargetConfig
-from swclip.models.config import ImageConfig, ModelConfig
+from swclip.models.config import UNTRAINED_TOWER, ImageConfig, ModelConfig
 from swclip.models.embed_patches import VerificationConfig
 from swclip.models.whitening import WhiteningConfig
 from swclip.structure import as_plain, structure, without_none
@@ -229,12 +229,11 @@ def recipe_summaries() -> dict[str, str]:
 
 def warn_of_untrained_tower(config: TrainingConfig) -> None:
     """Warn where a frozen image tower was never trained, so that its features are random."""
-    untrained = [tower.tower for tower in config.model.image.towers if tower.tower.startswith("builtin:")]
-    if config.freeze_image and untrained:
+    if config.freeze_image and any(tower.tower == UNTRAINED_TOWER for tower in config.model.image.towers):
         warnings.warn(
-            f"freeze_image keeps {untrained[0]} untrained, and that image tower is not pretrained: its "
-            "features are random. Choose a pretrained one (model.image.tower, --image-tower), or train it "
-            "(freeze_image = false, --freeze none).",
+            f"freeze_image keeps {UNTRAINED_TOWER} untrained, and that image tower is not pretrained: its features are "
+            "random. Choose a pretrained one (model.image.tower, --image-tower; builtin:street needs no download), or "
+            "train it (freeze_image = false, --freeze none).",
             SwclipWarning,
             stacklevel=3,
         )

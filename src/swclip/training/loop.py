@@ -23,6 +23,7 @@ from swclip.data.splits import Splits, indices
 from swclip.errors import ConfigError, InputError
 from swclip.files import write_json
 from swclip.gallery.hubness import write_bank
+from swclip.models.config import UNTRAINED_TOWER
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.image_tower import ImageTower
 from swclip.models.locator_model import load_model
@@ -173,8 +174,8 @@ def _fit_posterior(setup: TrainingSetup, seconds: float) -> dict[str, Any]:
         return figures
     model = load_model(folder).to(setup.process.device)
     if config.whitening.dimensions:
-        if not config.freeze_image and not config.model.image.tower.startswith("builtin:"):
-            # Of a tower that was tuned, the features before tuning; a built-in one was never pretrained.
+        if not config.freeze_image and config.model.image.tower != UNTRAINED_TOWER:
+            # Of a tower that was tuned, the features before tuning; this one was never trained.
             model.frozen_tower = ImageTower(config.model.image).to(setup.process.device).eval()
         model.whitening = validation.whitening(model, setup.rows, config.whitening)
     if config.verification.candidates:

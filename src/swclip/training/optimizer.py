@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import nn
 
+from swclip.models.config import UNTRAINED_TOWER
 from swclip.models.locator_model import LocatorModel
 from swclip.training.config import OptimizerConfig, TrainingConfig
 from swclip.training.fine_tuning import LoraAdapters
@@ -59,7 +60,7 @@ def parameter_groups(
     pretrained = {
         id(p): rate
         for module, name, rate in towers
-        if module is not None and not name.startswith("builtin:")
+        if module is not None and name != UNTRAINED_TOWER
         for p in module.parameters()
     }
     groups: dict[tuple[float, float, int], list[nn.Parameter]] = {}
