@@ -34,7 +34,7 @@ _TWO_TOWERS = ("clip", "siglip", "siglip2", "altclip", "chinese_clip")
 _PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".h5", ".msgpack")
 STREET_WEIGHTS = Path(__file__).with_name("street.safetensors")
 """Weights of `builtin:street`, which `benchmarks/street_tower.py` trains on generated cities."""
-_STREET_SHA256 = "f01512515574ba78607255bb6941dda2833934d70849ad93979e66727be5e5e8"
+_STREET_SHA256 = "b9e757f9a210644112f8cf86c575113e6c6e447264a5c3854bc37bd2341ae1f2"
 _ANOTHER = "Use another tower, or one from a source you trust that is saved as safetensors."
 
 
