@@ -59,7 +59,7 @@ def demo(
     from swclip.data.splits import read_splits
 
     console.print(
-        "About 3 minutes on two processors, without a GPU or a download. Interrupted, the same command resumes.",
+        "About 4 minutes on two processors, without a GPU or a download. Interrupted, the same command resumes.",
         soft_wrap=True,
     )
     comparisons = compare_systems(out, seed, photos_per_city, steps, seeds)
