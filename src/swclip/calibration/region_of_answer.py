@@ -34,8 +34,8 @@ def outside_area(region: RegionAnswer, probability: float) -> RegionAnswer:
         probability: Probability that it was.
     """
     reason = (
-        f"the photograph was probably not taken in the gallery's area (probability {probability:.2g}): it resembles no "
-        "photograph there as those of the area do"
+        f"the photograph was probably not taken in the gallery's area (probability {probability:.2g}): it resembles "
+        "the photographs of the area too little"
     )
     return region.model_copy(update={"cannot_tell": True, "cells": (), "reason": reason})
 

@@ -9,11 +9,9 @@ from jaxtyping import Float64, Int64
 from pydantic import Field
 from scipy.stats import rankdata
 
+from swclip.calibration.in_area import KEPT_M, KEPT_SHARE
 from swclip.metrics.bootstrap import LEVEL
 from swclip.metrics.parts import Number, Part, Range, Share
-
-KEPT_M = 100.0
-KEPT_SHARE = 0.95
 
 
 class OutsideFigures(Part):
