@@ -42,12 +42,11 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from numpy.typing import ArrayLike
-from scipy.special import betaincinv
 
 from swclip.calibration.density import cell_density, density_cuts
 from swclip.calibration.in_area import InArea
@@ -55,6 +54,7 @@ from swclip.calibration.posterior_config import EffortName
 from swclip.calibration.region import Region, check_level
 from swclip.calibration.region_cells import RegionCells, area_spreads_m
 from swclip.calibration.stated import StatedProbabilities
+from swclip.calibration.tail_group import Group, Scope
 from swclip.data.grouping import group_numbers
 from swclip.errors import ArtefactError, MismatchError
 from swclip.files import read_json, write_json
@@ -67,9 +67,6 @@ POOLED_VERSION = "1"
 
 LEAST_BLOCKS_OF_AN_AREA = 20
 """An area with fewer blocks of queries has no threshold of its own: it could not reach 95 %."""
-
-Scope = Literal["area", "small areas", "all areas"]
-"""Whose queries set a threshold: those of the area, of all areas with few queries together, or of all areas."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -345,67 +342,3 @@ def read_calibration(folder: str | os.PathLike[str]) -> Calibration | None:
         if path.is_file():
             return Calibration.from_dict(read_json(path, "the calibration of the model's regions"), str(path))
     return None
-
-
-@dataclass(frozen=True, eq=False)
-class Group:
-    """Queries that set thresholds together: sorted tails with cumulative weights.
-
-    Attributes:
-        tails: (n,) increasing.
-        before: (n,) total weight of the tails below each; one block weighs 1.
-        blocks: Number of blocks.
-        scope: Whose queries they are.
-    """
-
-    tails: Float64[np.ndarray, " n"]
-    before: Float64[np.ndarray, " n"]
-    blocks: int
-    scope: Scope
-
-    @classmethod
-    def of(cls, tails: Float64[np.ndarray, " n"], blocks: Int64[np.ndarray, " n"], scope: Scope) -> Group:
-        """Sort the tails of queries, each with the number of its block."""
-        _, number, sizes = np.unique(blocks, return_inverse=True, return_counts=True)
-        order = np.argsort(tails, kind="stable")
-        weight = 1.0 / sizes[number[order]]
-        return cls(tails[order], np.cumsum(weight) - weight, len(sizes), scope)
-
-    def __len__(self) -> int:
-        return len(self.tails)
-
-    @property
-    def unreachable(self) -> int:
-        """Number of truths that no candidate with a positive probability reaches."""
-        return int(np.count_nonzero(self.tails == 0.0))
-
-    def threshold(self, level: float) -> float:
-        """The greatest tail such that the weight below it is within the budget; 0 where there is none."""
-        least = np.searchsorted(self.before, _budget(self.blocks, level) - 1.0, side="right")
-        return float(self.tails[least - 1]) if least else 0.0
-
-    def has_blocks_for(self, level: float) -> bool:
-        """Whether the blocks are enough for a level, wherever their queries are."""
-        return _budget(self.blocks, level) >= 1.0
-
-    def expected(self, level: float) -> tuple[float, float] | None:
-        """The 95 % interval of the coverage of infinitely many new queries, over the draw of the calibration queries.
-
-        With distinct tails, the coverage of the drawn threshold is Beta(n + 1 - k, k) for queries that are blocks by
-        themselves; with blocks each one is counted as a query, which is too wide where those of a block differ. None
-        where there is no threshold.
-
-        References:
-            V. Vovk, "Conditional validity of inductive conformal predictors", ACML 2012, proposition 2a.
-        """
-        k = math.floor(_budget(self.blocks, level))
-        if k == 0:
-            return None
-        # The quantiles of the beta distribution; importing scipy.stats slows the start of `swclip locate`.
-        low, high = betaincinv(self.blocks + 1 - k, k, [0.025, 0.975])
-        return float(low), float(high)
-
-
-def _budget(blocks: int, level: float) -> float:
-    # 1 - 0.8 is not exactly 0.2: without the tolerance, ten of 49 queries would be nine.
-    return (blocks + 1) * (1.0 - level) + 1e-9
