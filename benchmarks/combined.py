@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from swclip.calibration.density import tail_mass
 from swclip.calibration.posterior_config import read_posterior
+from swclip.calibration.region import tail_mass
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.gallery.build import build_gallery

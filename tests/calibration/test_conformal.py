@@ -13,8 +13,7 @@ from hypothesis import strategies as st
 from scipy.stats import betabinom, binom
 
 from swclip.calibration.conformal import LEAST_BLOCKS_OF_AN_AREA, Calibration, read_calibration, write_calibration
-from swclip.calibration.density import tail_mass
-from swclip.calibration.region import LEVELS, is_uninformative
+from swclip.calibration.region import LEVELS, is_uninformative, tail_mass
 from swclip.calibration.region_cells import RegionCells
 from swclip.calibration.stated import StatedProbabilities
 from swclip.errors import ArtefactError, ConfigError, MismatchError

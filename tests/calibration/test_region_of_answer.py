@@ -20,8 +20,8 @@ from swclip.answers.formats import REGIONS, as_text
 from swclip.answers.record import Answer
 from swclip.answers.table import text_file
 from swclip.calibration.conformal import Calibration
-from swclip.calibration.density import tail_mass
 from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.calibration.region import tail_mass
 from swclip.calibration.region_cells import RegionCells, adapted_cells
 from swclip.calibration.region_of_answer import RegionBuilder, RegionRequest
 from swclip.calibration.stated import RADII_M, StatedProbabilities

@@ -13,8 +13,7 @@ import pytest
 from scipy.special import expit, logit
 
 from swclip.calibration.conformal import Calibration
-from swclip.calibration.density import tail_mass
-from swclip.calibration.region import LEVELS
+from swclip.calibration.region import LEVELS, tail_mass
 from swclip.calibration.region_cells import RegionCells
 from swclip.calibration.stated import StatedProbabilities
 from swclip.data.grouping import group_numbers

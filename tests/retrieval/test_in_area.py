@@ -17,8 +17,8 @@ from swclip.gallery.gallery import Gallery
 from swclip.geo.coordinates import LocalFrame
 from swclip.models.photograph_vectors import PhotographVectors
 from swclip.models.whitening import Whitening
-from swclip.retrieval.in_area_fit import fit_in_area, in_area_probability
 from swclip.retrieval.locator import Locator
+from swclip.retrieval.region_fit import fit_in_area, in_area_probability
 
 DIM, STREETS, PER_STREET = 24, 12, 20
 IMAGES = PosteriorConfig(0.1, 0.1, 0.5, 20.0)

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from swclip.calibration.density import tail_mass
 from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.calibration.region import tail_mass
 from swclip.calibration.region_cells import RegionCells, adapted_cells
 from swclip.gallery.gallery import Gallery
 from swclip.geo.coordinates import LocalFrame

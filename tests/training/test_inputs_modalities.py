@@ -29,8 +29,7 @@ from swclip.models.locator_model import LocatorModel, load_model
 from swclip.training.config import TrainingConfig, load_recipe, write_config
 from swclip.training.inputs import ModalitySource
 from swclip.training.loop import train
-from swclip.training.optimizer import parameter_groups
-from swclip.training.step import Batch, forward_backward
+from swclip.training.step import Batch, forward_backward, parameter_groups
 from swclip.training.validation import Validation
 
 VIEWS: dict[str, Any] = {"caption": "builtin:small", "map": "builtin:small", "map_size_px": 16, "head_width": 16}

@@ -18,8 +18,7 @@ from torch import Tensor
 from swclip.losses import NeighbourhoodConfig, Objective, ObjectiveConfig, TargetConfig
 from swclip.models.locator_model import LocatorModel
 from swclip.training.config import OptimizerConfig, TrainingConfig
-from swclip.training.optimizer import parameter_groups, rate_factor
-from swclip.training.step import Batch, forward_backward, seeded
+from swclip.training.step import Batch, forward_backward, parameter_groups, rate_factor, seeded
 
 OBJECTIVE = ObjectiveConfig(TargetConfig(bandwidths_m=(80.0,)), NeighbourhoodConfig(weight=0.5, bandwidth_m=80.0))
 

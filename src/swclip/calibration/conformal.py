@@ -48,10 +48,9 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 from numpy.typing import ArrayLike
 
-from swclip.calibration.density import cell_density, density_cuts
 from swclip.calibration.in_area import InArea
 from swclip.calibration.posterior_config import EffortName
-from swclip.calibration.region import Region, check_level
+from swclip.calibration.region import Region, cell_density, check_level, density_cuts
 from swclip.calibration.region_cells import RegionCells, area_spreads_m
 from swclip.calibration.stated import StatedProbabilities
 from swclip.calibration.tail_group import Group, Scope

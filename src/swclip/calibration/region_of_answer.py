@@ -11,8 +11,7 @@ from jaxtyping import Float64
 
 from swclip.answers.record import RegionAnswer
 from swclip.calibration.conformal import LEAST_BLOCKS_OF_AN_AREA, Calibration
-from swclip.calibration.density import cell_density, density_cuts
-from swclip.calibration.region import Region, check_level
+from swclip.calibration.region import Region, cell_density, check_level, density_cuts
 from swclip.calibration.region_cells import RegionCells
 from swclip.errors import ConfigError
 

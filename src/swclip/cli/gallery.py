@@ -273,7 +273,7 @@ def compact(gallery: str, /, *, keep_days: Annotated[float, Parameter(name="--ke
         swclip gallery compact gallery --keep-days 0
     """
     from swclip.cli.console import console, next_step
-    from swclip.gallery.inspect import size_bytes
+    from swclip.gallery.folder import size_bytes
     from swclip.gallery.store import GalleryStore
 
     if not keep_days >= 0.0:

@@ -32,9 +32,9 @@ from swclip.metrics.outside import OutsideFigures, outside_figures
 from swclip.models.embed_modalities import chosen_modalities, count_modalities, embed_queries
 from swclip.models.embed_patches import patch_features
 from swclip.models.photograph_vectors import PhotographVectors, Vectors, as_vectors
-from swclip.retrieval.in_area_fit import in_area_probability
 from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
+from swclip.retrieval.region_fit import in_area_probability
 from swclip.versions import versions
 
 if TYPE_CHECKING:

@@ -6,7 +6,6 @@ import io
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,9 +14,9 @@ import pyarrow.compute as pc
 from jaxtyping import Bool
 from PIL import Image
 
-from swclip.gallery import remote
 from swclip.gallery.ann import index_state
 from swclip.gallery.assign_candidates import positions_of
+from swclip.gallery.folder import size_bytes
 from swclip.gallery.schema import EMBEDDINGS, PATCHES, matrix, photograph_key, position_key
 from swclip.geo.coordinates import valid_positions
 
@@ -296,10 +295,3 @@ def _bbox_deg(positions: np.ndarray) -> tuple[float, float, float, float]:
     widest = int(gaps.argmax())
     west, east = lon[(widest + 1) % len(lon)], lon[widest]
     return float(lat.min()), float(west), float(lat.max()), float(east)
-
-
-def size_bytes(path: str) -> int:
-    """Bytes of everything in a gallery's folder or below its URL."""
-    if remote.is_url(path):
-        return remote.size_bytes(path)
-    return sum(file.stat().st_size for file in Path(path).rglob("*") if file.is_file())

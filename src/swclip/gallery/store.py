@@ -24,7 +24,6 @@ import pyarrow.compute as pc
 
 from swclip.errors import ArtefactError, InputError, MismatchError
 from swclip.files import atomic_folder
-from swclip.gallery import remote
 from swclip.gallery.assign_candidates import (
     MAX_IDS_IN_SQL,
     NULL_STAYS,
@@ -44,7 +43,10 @@ from swclip.gallery.folder import (
     check_marker,
     check_output,
     connect,
+    is_url,
     lance_errors,
+    local_model,
+    upload,
     write_beside,
     write_table,
 )
@@ -122,10 +124,10 @@ class GalleryStore:
         """
         check_output(path)
         name, schema = os.fspath(path), entry_schema(description)
-        if remote.is_url(name):
+        if is_url(name):
             with tempfile.TemporaryDirectory(prefix="swclip-gallery-") as folder:
                 write_beside(Path(folder), write_files)
-                remote.upload(Path(folder), name)
+                upload(Path(folder), name)
             write_table(name, name, schema, entries)
         else:
             with atomic_folder(name, MARKER) as beside:
@@ -355,7 +357,7 @@ class GalleryStore:
 
     def model_folder(self, cache: Path) -> Path:
         """A local folder that holds `model/`: the gallery's own, or of a URL a copy in `cache`."""
-        return remote.local_model(self.path, cache) if remote.is_url(self.path) else Path(self.path)
+        return local_model(self.path, cache) if is_url(self.path) else Path(self.path)
 
     def compact(self, older_than: timedelta = timedelta(days=7)) -> None:
         """Rewrite small files and files with deleted rows, and drop old versions.

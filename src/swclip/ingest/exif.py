@@ -11,8 +11,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from PIL import Image
 
-from swclip.geo.datums import WGS84, datum_code, to_wgs84
 from swclip.geo.distance import haversine_m
+from swclip.geo.projections import WGS84, datum_code, to_wgs84
 from swclip.imaging.decode import quiet_pillow
 from swclip.ingest.angles import degrees_of_parts, parts_problem
 from swclip.ingest.values import TimestampError, parse_timestamp

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from swclip.geo.coordinates import valid_positions
-from swclip.geo.datums import WGS84, datum_code, to_wgs84
 from swclip.geo.distance import haversine_m
+from swclip.geo.projections import WGS84, datum_code, to_wgs84
 from swclip.ingest.column_names import DATUM_NAMES, POSITION_NAMES, plain_name, position_like, width_and_length
 from swclip.ingest.geometry import Points
 from swclip.ingest.position_columns import ColumnReader, PositionRoles, TablePositions, positions_of_points

@@ -30,8 +30,8 @@ Example:
     >>> loss.backward()
 """
 
+from swclip.losses.batch import all_gather_rows
 from swclip.losses.fairness import FairnessConfig, GroupDRO, RegionalFairnessLoss, fairness_loss, regional_means
-from swclip.losses.gather import all_gather_rows
 from swclip.losses.hierarchy import HierarchyConfig, hierarchy_loss
 from swclip.losses.image_geography import ImageGeographyConfig, image_geography_loss
 from swclip.losses.memory_bank import QueuedLocations, queued_targets

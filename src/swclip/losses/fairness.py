@@ -12,8 +12,8 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from swclip.errors import ConfigError, InputError
+from swclip.losses.batch import all_gather_rows, check_same_rows
 from swclip.losses.checked_input import checked_region_ids
-from swclip.losses.gather import all_gather_rows, check_same_rows
 
 FairnessForm = Literal["variance", "group-dro", "cvar"]
 

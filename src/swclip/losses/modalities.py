@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from swclip.errors import ConfigError
-from swclip.losses.gather import all_gather_rows
+from swclip.losses.batch import all_gather_rows
 
 FUSED = "fused"
 """The name of the modality that fuses the photograph with the others; all photographs have it."""

@@ -14,10 +14,9 @@ from jaxtyping import Float, Float64, Int
 from torch import Tensor, nn
 
 from swclip.errors import ArtefactError, ConfigError
-from swclip.losses.batch import GatheredRows, Places, gather_embeddings, gather_places
+from swclip.losses.batch import GatheredRows, Places, all_gather_rows, check_same_rows, gather_embeddings, gather_places
 from swclip.losses.divergences import mean_of_directions
 from swclip.losses.fairness import FairnessConfig, RegionalFairnessLoss
-from swclip.losses.gather import all_gather_rows, check_same_rows
 from swclip.losses.hierarchy import HierarchyConfig, hierarchy_terms
 from swclip.losses.image_geography import ImageGeographyConfig, image_geography_terms
 from swclip.losses.memory_bank import QueuedLocations
@@ -79,7 +78,7 @@ class Objective(nn.Module):
 
     Each process passes its local photographs; the terms use the batch of all processes, in order of rank, with
     gradients through the gather. The loss is equal in all processes, and the gradients that DDP averages are those of
-    one process with the whole batch (see `losses/gather.py`). Do not wrap the objective itself in DDP: it has no
+    one process with the whole batch (see `losses/batch.py`). Do not wrap the objective itself in DDP: it has no
     parameters. Save its `state_dict` with the checkpoint: Group-DRO's weights are in it.
 
     Args:

@@ -16,8 +16,7 @@ from numpy.typing import ArrayLike
 
 from swclip.answers.record import NEAR_M
 from swclip.calibration.conformal import Calibration
-from swclip.calibration.density import density_cuts, tail_mass
-from swclip.calibration.region import LEVEL, LEVELS, is_uninformative
+from swclip.calibration.region import LEVEL, LEVELS, density_cuts, is_uninformative, tail_mass
 from swclip.calibration.region_cells import SPREAD_M, RegionCells
 from swclip.data.grouping import group_numbers
 from swclip.errors import MismatchError

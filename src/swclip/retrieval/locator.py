@@ -41,11 +41,11 @@ from swclip.models.photograph_vectors import PhotographVectors, Vectors
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
 from swclip.retrieval.evidence import Evidence
 from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy
-from swclip.retrieval.in_area_fit import in_area_probability
 from swclip.retrieval.pooling import combine_evidence
 from swclip.retrieval.posterior import gallery_kernel, smoothed
 from swclip.retrieval.prior import Prior, Weights
 from swclip.retrieval.queries import Queries, paths_of
+from swclip.retrieval.region_fit import in_area_probability
 from swclip.retrieval.scores import check_queries, chunks
 from swclip.retrieval.search import (
     NO_POSTERIOR_ON_DISK,

@@ -14,7 +14,7 @@ from swclip.gallery.patches import PatchTable
 from swclip.models.photograph_vectors import PhotographVectors
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
 from swclip.retrieval.evidence import Evidence
-from swclip.retrieval.in_area_fit import in_area_probability
+from swclip.retrieval.region_fit import in_area_probability
 from swclip.retrieval.scores import chunks, location_similarity
 from swclip.retrieval.shortlist import IMAGE, LOCATION, WHITENED, Shortlister
 from swclip.retrieval.verification import log_factors

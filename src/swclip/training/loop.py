@@ -32,10 +32,9 @@ from swclip.training.config import TrainingConfig, warn_of_untrained_tower
 from swclip.training.distributed import average_gradients, join_processes, wait_for_all
 from swclip.training.fine_tuning import merged_weights
 from swclip.training.inputs import prefetch
-from swclip.training.optimizer import rate_factor
 from swclip.training.run import RunFacts, open_run, sole_trainer
 from swclip.training.setup import Progress, TrainingSetup, set_up_training
-from swclip.training.step import forward_backward
+from swclip.training.step import forward_backward, rate_factor
 
 _LOG = logging.getLogger(__name__)
 

@@ -42,8 +42,7 @@ from swclip.training.inputs import (
     level_ids,
 )
 from swclip.training.location_queue import LocationQueue, noisy_positions
-from swclip.training.optimizer import parameter_groups
-from swclip.training.step import Batch, seeded
+from swclip.training.step import Batch, parameter_groups, seeded
 from swclip.training.validation import Validation
 
 _LOG = logging.getLogger(__name__)

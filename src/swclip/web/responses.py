@@ -17,9 +17,8 @@ from swclip.geo.distance import geodesic_m
 from swclip.reporting.tiles import Tiles
 from swclip.retrieval.locator import Locator
 from swclip.versions import own_version
-from swclip.web.engine import LocatedAnswer
+from swclip.web.engine import LevelRegion, LocatedAnswer
 from swclip.web.problems import ProblemDetail
-from swclip.web.regions import LevelRegion
 from swclip.web.settings import Limits
 
 Probability = Field(ge=0.0, le=1.0)

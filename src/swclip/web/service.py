@@ -21,11 +21,10 @@ from swclip.web import responses as schemas
 from swclip.web.admission import Admission, RateLimiter
 from swclip.web.batching import Batcher, ClosedError, QueueFullError
 from swclip.web.decoding import Decoded, DecoderError, Decoders, Encoded
-from swclip.web.engine import Engine, LocatedAnswer, LocateTask
+from swclip.web.engine import Engine, LocatedAnswer, LocateTask, nearest_level
 from swclip.web.form import PHOTOGRAPHS, LocateOptions, read_body, read_form, read_options, request_too_large
 from swclip.web.middleware import Meters
 from swclip.web.problems import Problem, busy, invalid
-from swclip.web.regions import nearest_level
 from swclip.web.settings import Limits
 
 _MAX_CORNERS = 5_000

@@ -1,4 +1,4 @@
-"""Tails and cuts against loops over all cells in order of density."""
+"""Regions: tails and cuts against loops over all cells in order of density."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.calibration.density import cell_density, density_cuts, tail_mass
+from swclip.calibration.region import cell_density, density_cuts, tail_mass
 
 
 def _problem(seed: int, cells: int = 40, power: float = 6.0) -> tuple[np.ndarray, np.ndarray]:

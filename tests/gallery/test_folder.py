@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from swclip.errors import ArtefactError, InputError
-from swclip.gallery import remote
 from swclip.gallery.filters import EntryFilter
+from swclip.gallery.folder import storage_options
 from swclip.gallery.inspect import gallery_info, verify
 from swclip.gallery.store import GalleryStore
 
@@ -89,11 +89,11 @@ def test_the_model_is_downloaded_once_and_again_when_it_changes(
 def test_plain_http_is_used_for_an_http_endpoint(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("AWS_ENDPOINT_URL_S3", raising=False)
     monkeypatch.setenv("AWS_ENDPOINT_URL", "https://objects.example.org")
-    assert remote.storage_options("s3://b/g") == {
+    assert storage_options("s3://b/g") == {
         "aws_endpoint": "https://objects.example.org",
         "allow_http": "false",
     }
     monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9000")
-    assert remote.storage_options("s3://b/g") == {"aws_endpoint": "http://127.0.0.1:9000", "allow_http": "true"}
-    assert remote.storage_options(os.fspath(Path("folder"))) is None
-    assert remote.storage_options("gs://b/g") is None
+    assert storage_options("s3://b/g") == {"aws_endpoint": "http://127.0.0.1:9000", "allow_http": "true"}
+    assert storage_options(os.fspath(Path("folder"))) is None
+    assert storage_options("gs://b/g") is None

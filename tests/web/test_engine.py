@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from swclip.calibration.conformal import Calibration
-from swclip.calibration.density import cell_density
+from swclip.calibration.region import cell_density
 from swclip.calibration.region_cells import RegionCells
-from swclip.web.regions import LEVELS, level_thresholds, regions_by_level
+from swclip.web.engine import LEVELS, level_thresholds, regions_by_level
 
 POSITIONS = np.array([51.5, -0.1]) + np.random.default_rng(1).normal(0, [0.002, 0.003], (40, 2))
 CELLS = RegionCells.of(POSITIONS, [None] * 40)

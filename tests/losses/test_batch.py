@@ -1,3 +1,5 @@
+"""Gathering a batch from processes: rows, gradients, and a training that runs alike in one process and in two."""
+
 from __future__ import annotations
 
 import dataclasses
@@ -10,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from swclip.losses.gather import all_gather_rows, check_same_rows
+from swclip.losses.batch import all_gather_rows, check_same_rows
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
 TRAINING = runpy.run_path(str(SCRIPT))
