@@ -65,6 +65,12 @@ class PackageError(SwclipError):
     exit_code = 9
 
 
+class ServiceError(SwclipError):
+    """A street-imagery service refuses, fails or cannot be reached; what was fetched is kept."""
+
+    exit_code = 10
+
+
 def first_line(error: BaseException) -> str:
     """Return the first line of an error's message, without details for programmers.
 
