@@ -83,7 +83,7 @@ class MatchFigures:
     def _draw(self, locator: Locator, name: str, answer: Answer, path: Path) -> None:
         from swclip.imaging.decode import decode_photograph
         from swclip.models.embed_patches import compared_part
-        from swclip.reporting.match_figure import MatchedPhotograph, write_match_figure
+        from swclip.reporting.answer_figure import MatchedPhotograph, write_match_figure
         from swclip.retrieval.verification import matches_at
 
         part = compared_part(locator.model)
