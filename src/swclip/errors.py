@@ -66,7 +66,7 @@ class PackageError(SwclipError):
 
 
 class ServiceError(SwclipError):
-    """A street-imagery service refuses, fails or cannot be reached; what was fetched is kept."""
+    """A service of images or places refuses, fails or cannot be reached; what was fetched is kept."""
 
     exit_code = 10
 

@@ -6,12 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import geopandas
+import numpy as np
 import pytest
 import shapely
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from swclip.geo.areas import Area, AreaError, parse_area, read_area
+from swclip.errors import ConfigError
+from swclip.geo.areas import Area, AreaError, parse_area, read_area, read_areas
+from swclip.geo.boxes import Box, parse_bbox
+from swclip.geo.coordinates import displaced
 
 SQUARE = [[0.0, 50.0], [1.0, 50.0], [1.0, 51.0], [0.0, 51.0], [0.0, 50.0]]
 HOLE = [[0.4, 50.4], [0.6, 50.4], [0.6, 50.6], [0.4, 50.6], [0.4, 50.4]]
@@ -115,3 +120,100 @@ def test_any_json_is_an_area_or_an_area_error(value: Any) -> None:
     except AreaError as error:
         raised = error.detail
     assert raised is None or raised.endswith(".")
+
+
+TWO = {
+    "city": ["Leeds", None],
+    "geometry": [shapely.box(-1.56, 53.79, -1.53, 53.81), shapely.box(-1.5, 53.79, -1.48, 53.81)],
+}
+
+
+@pytest.mark.parametrize("name", ["a.gpkg", "a.shp", "a.fgb", "a.parquet"])
+def test_reads_other_files_of_polygons_in_any_coordinate_system(tmp_path: Path, name: str) -> None:
+    frame = geopandas.GeoDataFrame(TWO, crs=4326).to_crs(27700)
+    frame.to_parquet(tmp_path / name) if name.endswith("parquet") else frame.to_file(tmp_path / name)
+    areas = sorted(read_areas(tmp_path / name), key=lambda pair: pair[0].geometry.bounds)
+    assert [properties["city"] for _, properties in areas] == ["Leeds", None]
+    for (area, _), shape in zip(areas, TWO["geometry"], strict=True):
+        assert area.geometry.bounds == pytest.approx(shape.bounds, abs=1e-6)  # 0.1 m
+    assert read_area(tmp_path / name).area_km2 == pytest.approx(7.30245, rel=1e-4)
+
+
+def test_layer_of_a_file_with_several_is_named(tmp_path: Path) -> None:
+    frame, path = geopandas.GeoDataFrame(TWO, crs=4326), tmp_path / "two.gpkg"
+    frame.to_file(path, layer="first")
+    frame.set_geometry(frame.representative_point()).to_file(path, layer="points")
+    assert len(read_areas(path)) == 2  # a layer of points is no area
+    frame.head(1).to_file(path, layer="second")
+    with pytest.raises(AreaError, match=r"several layers: first, second. Name one: '.*\|layername=first'"):
+        read_areas(path)
+    assert len(read_areas(f"{path}|layername=second")) == 1
+    with pytest.raises(AreaError, match=r"two.gpkg: cannot be read .*third"):
+        read_areas(f"{path}|layername=third")
+
+
+def test_rejects_files_without_usable_polygons(tmp_path: Path) -> None:
+    frame = geopandas.GeoDataFrame(TWO, crs=4326)
+    frame.set_geometry(frame.representative_point()).to_file(tmp_path / "points.gpkg")
+    frame.set_geometry(frame.representative_point()).to_parquet(tmp_path / "points.parquet")
+    frame.to_file(tmp_path / "plain.shp")
+    (tmp_path / "plain.prj").unlink()
+    frame.head(0).to_parquet(tmp_path / "none.parquet")
+    (tmp_path / "broken.gpkg").write_bytes(b"SQLite format 3\0 and no more")
+    (tmp_path / "table.csv").write_text("a,b\n1,2\n")
+    for name, words in (
+        ("points.gpkg", r"no layer of polygons.*points \(Point\)"),
+        ("points.parquet", "is a Point"),
+        ("plain.shp", "names no coordinate system"),
+        ("none.parquet", "contains no polygon"),
+        ("broken.gpkg", "cannot be read as a file of polygons"),
+        ("table.csv", "has no geometry"),
+    ):
+        with pytest.raises(AreaError, match=words) as raised:
+            read_area(tmp_path / name)
+        assert str(raised.value).startswith(str(tmp_path / name))
+
+
+@given(st.floats(-80, 80), st.floats(-180, 180), st.floats(1.0, 20_000.0), st.floats(0.0, 1.2), st.floats(0.0, 360.0))
+def test_circle_contains_what_is_within_its_radius(
+    lat: float, lon: float, radius_m: float, share: float, bearing_deg: float
+) -> None:
+    assume(abs(lat) > 1e-3)
+    step = share * radius_m * np.array([[np.sin(np.radians(bearing_deg)), np.cos(np.radians(bearing_deg))]])
+    inside = bool(Area.around((lat, lon), radius_m).contains(displaced([[lat, lon]], step))[0])
+    assert inside == (share <= 1.0) or 1.0 < share < 1.001
+
+
+def test_circles_that_are_none() -> None:
+    for centre, radius_m, words in (
+        ((114.3, 30.5), 500.0, "look swapped"),
+        ((53.8, -1.55), 0.0, "not a positive number"),
+        ((53.8, -1.55), float("nan"), "not a positive number"),
+        ((89.9, 0.0), 20_000.0, "contains a pole"),
+    ):
+        with pytest.raises(ConfigError, match=words):
+            Area.around(centre, radius_m)
+
+
+def test_area_in_square_kilometres() -> None:
+    assert Area.around((53.8, -1.55), 1000.0).area_km2 == pytest.approx(np.pi, rel=2e-3)
+    holed = parse_area(json.dumps(polygon(SQUARE, HOLE)))
+    whole, hole = (parse_area(json.dumps(polygon(ring))) for ring in (SQUARE, HOLE))
+    assert holed.area_km2 == pytest.approx(whole.area_km2 - hole.area_km2)
+    assert whole.area_km2 == pytest.approx(Box(50.0, 0.0, 51.0, 1.0).area_km2, rel=1e-9)
+
+
+def test_quarters_that_the_area_does_not_touch_are_left_out() -> None:
+    triangle = parse_area(json.dumps(polygon([[0, 0], [4, 0], [0, 4], [0, 0]])))
+    box = triangle.boxes_deg[0]
+    assert len(triangle.quarters(box)) == 4  # the diagonal touches the corner of the last
+    assert len(triangle.quarters(Box(1.9, 1.9, 4.0, 4.0))) == 1
+    fiji = Area.of_box(parse_bbox("179,-18,-179,-16"))
+    assert [box.bbox for box in fiji.boxes_deg] == [(179.0, -18.0, 180.0, -16.0), (-180.0, -18.0, -179.0, -16.0)]
+    assert all(len(fiji.quarters(box)) == 4 for box in fiji.boxes_deg)
+    assert not fiji.touches(Box(-18.0, -178.0, -16.0, 178.0))
+
+
+def test_geojson_of_an_area_is_read_back() -> None:
+    area = parse_area(json.dumps(polygon(SQUARE, HOLE)))
+    assert parse_area(json.dumps(area.to_geojson())).geometry.equals(area.geometry)

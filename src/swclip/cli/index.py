@@ -38,9 +38,9 @@ def index(
         manifest: The manifest that `swclip prepare` or `swclip synth` wrote.
         out: The gallery: a folder (an existing gallery is replaced) or a URL such as s3://bucket/gallery.
         splits: Use only the candidates of the queries in these splits, not the whole manifest.
-        grid: Use the points of a grid in place of the photographs' positions: a GeoJSON file of polygons, or `cities`
-            for the bounding box of each city of the manifest. The property `city` of a polygon is the city of its
-            candidates.
+        grid: Use the points of a grid in place of the photographs' positions: a file of polygons (GeoJSON,
+            GeoPackage), or `cities` for the bounding box of each city of the manifest. The property `city` of a
+            polygon is the city of its candidates.
         spacing_m: Spacing of the grid in metres.
         photographs: Store only the positions; without the embeddings of the photographs, answers are less accurate.
         thumbnails: Store thumbnails of the photographs, without EXIF, with this maximum height in pixels.

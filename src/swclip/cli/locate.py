@@ -69,7 +69,7 @@ def locate(
         map: A map tile around the rough position, north up; for a single photograph and a model with the map modality.
         together: The photographs show one place: give one answer for all of them.
         in_: Restrict the answer to this city of the gallery.
-        within: Restrict the answer to the polygons of this GeoJSON file.
+        within: Restrict the answer to the polygons of this file (GeoJSON, GeoPackage).
         near: A rough position LAT,LON, such as 53.8,-1.55; with --radius-m. Can be combined with --in and --within.
         radius_m: Standard deviation of the rough position in metres.
         from_list: A file that names further photographs: a text file with one name per line, or a table (CSV, TSV,

@@ -13,6 +13,7 @@ from swclip.cli.help import ADVANCED, REPEATED, group
 from swclip.errors import ConfigError
 
 if TYPE_CHECKING:
+    from swclip.connectors.area import RequestedArea
     from swclip.gallery.filters import EntryFilter
     from swclip.retrieval.prior import Prior
     from swclip.training.config import TrainingConfig
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 _MODEL = group("Model and training")
 _CONDITIONS = group("Conditions on entries")
+_AREA = group("Area")
 
 
 def _recipes(value: str) -> Parameter:
@@ -136,7 +138,7 @@ def prior_of(city: str | None, within: Path | None, near: str | None, radius_m: 
 
     Args:
         city: `--in`.
-        within: `--within`, a GeoJSON file.
+        within: `--within`, a file of polygons.
         near: `--near`, LAT,LON.
         radius_m: `--radius-m`.
 
@@ -187,6 +189,37 @@ def _position(text: str) -> tuple[float, float]:
     return float(signed[0].degrees[0]), float(signed[1].degrees[0])
 
 
+@Parameter(name="*", group=_AREA.group)
+@dataclass(frozen=True)
+class AreaOptions:
+    """The area that a service is asked for, in one of four forms."""
+
+    area: str | None = None
+    """File of polygons: GeoJSON, GeoPackage, Shapefile or another that GDAL reads (a layer is FILE|layername=NAME).
+    With --geocoder also the name of a place, such as "Leeds, England"."""
+    bbox: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    "MINLON,MINLAT,MAXLON,MAXLAT in degrees, longitude first."
+    near: Annotated[str | None, Parameter(allow_leading_hyphen=True)] = None
+    "LAT,LON in degrees, latitude first: the centre of a circle; with --radius-m."
+    radius_m: float | None = None
+    "Radius around --near in metres."
+    geocoder: str | None = None
+    "Address of a service that finds places by name as Nominatim does, such as https://nominatim.openstreetmap.org."
+
+    def read(self) -> RequestedArea:
+        """Read the area; ask the geocoder once where `area` is a name.
+
+        Raises:
+            ConfigError: There is no area or more than one, or a value cannot be read.
+            InputError: The file is no area, or the geocoder knows no place or several places of this name.
+            ServiceError: The geocoder cannot be reached or refuses.
+        """
+        from swclip.connectors.area import requested_area
+
+        near = None if self.near is None else _position(self.near)
+        return requested_area(self.area, bbox=self.bbox, near=near, radius_m=self.radius_m, geocoder=self.geocoder)
+
+
 @Parameter(name="*", group=_CONDITIONS.group)
 @dataclass(frozen=True)
 class FilterOptions:
@@ -199,7 +232,7 @@ class FilterOptions:
     source: list[str] | None = None
     "Source; can be repeated."
     within: Path | None = None
-    "GeoJSON file of polygons: entries within them or on their border."
+    "File of polygons (GeoJSON, GeoPackage, Shapefile): entries within them or on their border."
     near: str | None = None
     "LAT,LON in degrees: entries within --radius-m of this point. Write --near=-33.9,151.2 for a negative latitude."
     radius_m: float | None = None

@@ -1,0 +1,1 @@
+"""Street-imagery services, and the areas that they are asked for."""

@@ -227,7 +227,7 @@ _MAX_TESTED_POINTS = 100 * MAX_GRID_POINTS  # points in the areas' bounding boxe
 
 
 def area_candidates(path: str | os.PathLike[str], spacing_m: float) -> pd.DataFrame:
-    """Candidates on a lattice within the polygons of a GeoJSON file.
+    """Candidates on a lattice within the polygons of a file.
 
     Args:
         path: The polygons; the property `city` of a feature, if any, is the city of its candidates.

@@ -1,4 +1,4 @@
-"""Areas read from GeoJSON: point-in-polygon tests and bounding boxes in latitude and longitude.
+"""Areas: point-in-polygon tests and boxes in latitude and longitude; read from GeoJSON and other files of polygons.
 
 This is the only reader of areas. Longitudes beyond 180 degrees are allowed, so that one polygon can cross the
 antimeridian. A polygon that is cut in two at the antimeridian, as RFC 7946 requires, is read as well.
@@ -22,10 +22,17 @@ import numpy as np
 import shapely
 from jaxtyping import Bool, Float64
 
-from swclip.errors import InputError
+from swclip.errors import ConfigError, InputError, first_line
+from swclip.geo.boxes import Box
+from swclip.geo.coordinates import displaced, position_problem
+from swclip.geo.distance import EARTH_RADIUS_M
 
 _TURNS_DEG = (-360.0, 0.0, 360.0)
 _MAX_LONGITUDE_DEG = 540.0
+_CIRCLE_CORNERS = 128
+_LAYER = "|layername="
+_JSON_SUFFIXES = (".json", ".geojson")
+_PARQUET_SUFFIXES = (".parquet", ".geoparquet")
 _NOT_AN_AREA = "must be a GeoJSON Polygon or MultiPolygon, or a Feature or FeatureCollection of these."
 _OUTSIDE_EARTH = "a corner is outside the Earth; longitude comes before latitude, which is -90 to 90."
 
@@ -92,9 +99,66 @@ class Area:
             inside |= shapely.intersects_xy(self.geometry, positions_deg[:, 1] + turn, positions_deg[:, 0])
         return inside
 
+    @classmethod
+    def of_box(cls, box: Box, name: str = "the area") -> Area:
+        """The area of a box, which may have longitudes above 180 (`parse_bbox`)."""
+        return cls(shapely.box(box.west, box.south, box.east, box.north), name)
+
+    @classmethod
+    def around(cls, centre_deg: tuple[float, float], radius_m: float, name: str = "the area") -> Area:
+        """A circle, as a polygon of 128 corners that contains it and reaches 0.03 % of the radius beyond it.
+
+        Args:
+            centre_deg: Latitude, longitude in degrees.
+            radius_m: Radius in metres.
+            name: Name of the area in messages.
+
+        Raises:
+            ConfigError: The centre is not a position, the radius is not a positive number, or the circle contains a
+                pole.
+        """
+        lat, lon = centre_deg
+        problem = position_problem(lat, lon)
+        if problem is not None:
+            raise ConfigError(f"{name}: {problem.detail}; a centre is LAT,LON in degrees, such as 53.8,-1.55.")
+        if not (math.isfinite(radius_m) and radius_m > 0.0):
+            raise ConfigError(f"{name}: a radius of {radius_m:g} m is not a positive number of metres.")
+        if abs(lat) + math.degrees(radius_m / EARTH_RADIUS_M) >= 90.0:
+            raise ConfigError(f"{name}: the circle of {radius_m:g} m around {lat:g}, {lon:g} contains a pole.")
+        bearings = np.arange(_CIRCLE_CORNERS) * (2.0 * np.pi / _CIRCLE_CORNERS)
+        reach_m = radius_m / math.cos(math.pi / _CIRCLE_CORNERS)
+        steps = reach_m * np.stack([np.sin(bearings), np.cos(bearings)], axis=1)
+        corners = displaced(np.broadcast_to([lat, lon], steps.shape), steps)
+        east = (corners[:, 1] - lon + 180.0) % 360.0 - 180.0  # without a jump at the antimeridian
+        return cls(shapely.Polygon(np.stack([lon + east, corners[:, 0]], axis=1)), name)
+
     @cached_property
-    def boxes_deg(self) -> list[tuple[float, float, float, float]]:
-        """Bounding boxes (south, west, north, east) with longitudes within [-180, 180].
+    def area_km2(self) -> float:
+        """Area on the sphere, square kilometres, holes excluded."""
+        # Cylindrical equal-area projection: exact for parallels and meridians, and close for short edges.
+        fine = shapely.segmentize(self.geometry, 0.1)
+        plane = shapely.transform(fine, lambda xy: np.stack([np.radians(xy[:, 0]), np.sin(np.radians(xy[:, 1]))], 1))
+        return float(plane.area) * (EARTH_RADIUS_M / 1000.0) ** 2
+
+    def quarters(self, box: Box) -> list[Box]:
+        """The quarters of a box that the area touches; a service that cuts its answers is asked for these instead."""
+        return [quarter for quarter in box.quarters() if self.touches(quarter)]
+
+    def touches(self, box: Box) -> bool:
+        """Whether the area and a box with longitudes within [-180, 180] have a point in common."""
+        return any(
+            shapely.intersects(self.geometry, shapely.box(box.west + turn, box.south, box.east + turn, box.north))
+            for turn in self._turns
+        )
+
+    def to_geojson(self) -> dict[str, Any]:
+        """The geometry as GeoJSON, which `parse_area` reads to the same area."""
+        document: dict[str, Any] = json.loads(shapely.to_geojson(self.geometry))
+        return document
+
+    @cached_property
+    def boxes_deg(self) -> list[Box]:
+        """Bounding boxes with longitudes within [-180, 180].
 
         One box, or one for each side of the antimeridian.
         """
@@ -103,7 +167,7 @@ class Area:
         for turn in self._turns:
             low, high = max(west - turn, -180.0), min(east - turn, 180.0)
             if low <= high:
-                boxes.append((south, low, north, high))
+                boxes.append(Box(south, low, north, high))
         return boxes
 
     @property
@@ -113,20 +177,28 @@ class Area:
 
 
 def read_areas(path: str | os.PathLike[str]) -> list[tuple[Area, dict[str, Any]]]:
-    """Read the areas of a GeoJSON file, each with its properties.
+    """Read the areas of a file, each with its properties.
 
     Args:
-        path: A FeatureCollection, a Feature, or a bare Polygon or MultiPolygon.
+        path: GeoJSON (a FeatureCollection, a Feature, or a bare Polygon or MultiPolygon), GeoParquet, or any other file
+            of polygons that GDAL reads (GeoPackage, Shapefile, KML, FlatGeobuf) in any coordinate system. The layer of
+            a file with several is named as in QGIS: FILE|layername=NAME.
 
     Raises:
-        AreaError: The file cannot be read, contains no polygons or other geometries, is not in degrees, or has a ring
-            that crosses itself or jumps across the antimeridian.
+        AreaError: The file cannot be read, contains no polygons or other geometries, has several layers of polygons or
+            no coordinate system, or has a ring that crosses itself or jumps across the antimeridian.
     """
-    name = os.fspath(path)
+    name, _, layer = os.fspath(path).partition(_LAYER)
     try:
-        text = Path(path).read_text(encoding="utf-8-sig")
+        with open(name, "rb") as file:
+            is_json = (
+                Path(name).suffix.lower() in _JSON_SUFFIXES or file.read(64).lstrip(b"\xef\xbb\xbf \r\n\t")[:1] == b"{"
+            )
+        if not is_json:
+            return _areas_of_layer(name, layer or None)
+        text = Path(name).read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise AreaError(name, "there is no such file; give a GeoJSON file of polygons.") from None
+        raise AreaError(name, "there is no such file; give a file of polygons, such as GeoJSON.") from None
     except OSError as error:
         raise AreaError(name, f"cannot be read ({error.strerror}).") from None
     except UnicodeDecodeError:
@@ -134,8 +206,55 @@ def read_areas(path: str | os.PathLike[str]) -> list[tuple[Area, dict[str, Any]]
     return _parse_areas(text, name, None)
 
 
+def _areas_of_layer(name: str, layer: str | None) -> list[tuple[Area, dict[str, Any]]]:
+    import geopandas
+
+    try:
+        if Path(name).suffix.lower() in _PARQUET_SUFFIXES:
+            frame = geopandas.read_parquet(name)
+        else:
+            frame = geopandas.read_file(name, layer=layer or _only_layer(name, geopandas.list_layers(name).to_numpy()))
+        if not isinstance(frame, geopandas.GeoDataFrame):
+            raise AreaError(name, "has no geometry; give a file of polygons, such as GeoJSON.")
+        if frame.crs is None:
+            raise AreaError(name, "names no coordinate system; save it with one (a Shapefile needs its .prj file).")
+        frame = frame.to_crs(4326)
+    except AreaError:
+        raise
+    except Exception as error:  # those of pyogrio, geopandas, pyarrow and pyproj have no common class
+        raise AreaError(
+            name, f"cannot be read as a file of polygons ({first_line(error).partition(';')[0]})."
+        ) from None
+    if frame.empty:
+        raise AreaError(name, "contains no polygon and so has no area; draw one, for example in QGIS.")
+    areas = []
+    properties = frame.drop(columns=frame.geometry.name).to_dict(orient="records")
+    for number, (shape, values) in enumerate(zip(frame.geometry, properties, strict=True)):
+        feature = name if len(frame) == 1 else f"{name}, feature {number}"
+        if shape is None:
+            raise AreaError(feature, "has no geometry.")
+        areas.append(
+            (
+                Area(shapely.force_2d(shape), feature),
+                {str(key): None if value != value else value for key, value in values.items()},
+            )
+        )
+    return areas
+
+
+def _only_layer(name: str, layers: Any) -> str:
+    """The name of the layer with polygons; a layer of points or lines beside it is no area."""
+    polygons = [str(layer) for layer, kind in layers if kind is None or "Polygon" in kind or kind == "Unknown"]
+    if len(polygons) == 1:
+        return polygons[0]
+    if not polygons:
+        kinds = ", ".join(f"{layer} ({kind})" for layer, kind in layers) or "none"
+        raise AreaError(name, f"has no layer of polygons, and so has no area; its layers: {kinds}.")
+    raise AreaError(name, f"has several layers: {', '.join(polygons)}. Name one: '{name}{_LAYER}{polygons[0]}'.")
+
+
 def read_area(path: str | os.PathLike[str]) -> Area:
-    """Read the polygons of a GeoJSON file as one area; see `read_areas`."""
+    """Read the polygons of a file as one area; see `read_areas`."""
     return _union([area for area, _ in read_areas(path)], os.fspath(path))
 
 
