@@ -85,13 +85,13 @@ def test_vectors_of_vpr_folders_are_searched_in_their_database(prepared: tuple[M
 
 def test_vpr_file_names_give_positions_without_a_manifest(prepared: tuple[Manifest, Splits]) -> None:
     manifest, _ = prepared
-    test = manifest.frame["vpr_folder"].str.startswith("test").to_numpy()
+    test = manifest.frame["published_split"].str.startswith("test").to_numpy()
     paths = [path for path, selected in zip(manifest.image_paths, test, strict=True) if selected]
     red = np.array([np.asarray(Image.open(path), dtype=np.float64).mean(axis=(0, 1)) for path in paths])
     arrays = {
         "paths": np.array([str(path) for path in paths]),
         "features": red,
-        "role": manifest.frame["vpr_folder"].str.split("/").str[1].to_numpy(dtype=str)[test],
+        "role": manifest.frame["published_split"].str.split("/").str[1].to_numpy(dtype=str)[test],
     }
     report = evaluate_vectors(arrays, similarity="l2", config=QUICK).report
     assert (report.n_queries, report.gallery_size) == (10, 10)
@@ -101,7 +101,7 @@ def test_vpr_file_names_give_positions_without_a_manifest(prepared: tuple[Manife
 def test_training_photographs_are_not_in_the_gallery_of_test(prepared: tuple[Manifest, Splits]) -> None:
     manifest, splits = prepared
     _, ids = photographs_by_candidate(manifest, splits, "query")
-    folder = manifest.frame.set_index("image_id")["vpr_folder"]
+    folder = manifest.frame.set_index("image_id")["published_split"]
     assert {folder[name] for names in ids for name in names} == {"test/database"}
 
 

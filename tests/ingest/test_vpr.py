@@ -16,10 +16,11 @@ from pyproj import Geod, Transformer
 
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest
+from swclip.data.published_splits import published_splits
 from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.errors import ConfigError, InputError
+from swclip.ingest.layouts.vpr import folder_role
 from swclip.ingest.prepare import prepare
-from swclip.ingest.vpr_folders import folder_role, read_vpr_folder, vpr_splits
 from swclip.ingest.vpr_names import PlaceNameError, parse_name
 
 BANDS = "CDEFGHJKLMNPQRSTUVWX"
@@ -167,7 +168,7 @@ def test_splits_of_train_val_and_test_folders(pitts_like: Path, tmp_path: Path) 
     manifest = read_manifest(tmp_path / "data")
     splits = read_splits(tmp_path / "data")
     assert len(manifest) == 36
-    assert splits.meta["protocol"] == "vpr"
+    assert splits.meta["protocol"] == "published"
     counts = splits.meta["counts"]
     assert {name: counts[name] for name in ("train", "val", "gallery", "query")} == {
         "train": 12, "val": 4, "gallery": 16, "query": 4
@@ -181,7 +182,7 @@ def test_splits_of_train_val_and_test_folders(pitts_like: Path, tmp_path: Path) 
         queries = set(manifest.frame["image_id"].iloc[indices(splits, manifest, split)])
         assert len(ids) == len(set(ids)) == 8
         assert not queries & set(ids)
-    assert set(manifest.frame["vpr_folder"]) == {
+    assert set(manifest.frame["published_split"]) == {
         f"{part}/{kind}" for part in ("train", "val", "test") for kind in ("database", "queries")
     }
     assert manifest.frame["heading_deg"].eq(90.0).all()
@@ -195,7 +196,7 @@ def test_database_is_the_training_split_without_a_train_folder(tmp_path: Path) -
     street(folder, "gallery", 30.5 + 1e-4 * np.arange(8), 0)
     street(folder, "queries", 30.5 + 1e-4 * np.arange(4) + 3e-5, 50)
     manifest = prepare(folder, tmp_path / "data", layout="vpr").manifest
-    draft = vpr_splits(manifest)
+    draft = published_splits(manifest)
     splits = draft.write(tmp_path / "data" / "splits.parquet")
     assert draft.frame["split"].value_counts().to_dict() == {"train": 8, "query": 4}
     assert [len(ids) for ids in candidates_for(splits, "query")["image_ids"]] == [1] * 8
@@ -229,7 +230,7 @@ def test_names_without_a_zone_need_a_projection(tmp_path: Path) -> None:
             east, north, *_ = utm(-33.8568, 151.2153)
             picture(folder / kind / f"@{east + 10 * number + shift:.2f}@{north:.2f}@.jpg", number + int(shift) * 10)
     with pytest.raises(InputError, match=r"6 zone-missing.*--crs"):
-        read_vpr_folder(folder)
+        prepare(folder, tmp_path / "data", layout="vpr")
     manifest = prepare(folder, tmp_path / "data", layout="vpr", crs="EPSG:32756").manifest
     assert apart_m(-33.8568, 151.2153, tuple(manifest.positions_deg[0])) < 0.02  # type: ignore[arg-type]
 
@@ -237,13 +238,13 @@ def test_names_without_a_zone_need_a_projection(tmp_path: Path) -> None:
 def test_rejects_folders_of_another_layout(tmp_path: Path) -> None:
     picture(tmp_path / "set" / "streets" / "a.jpg", 0)
     with pytest.raises(InputError, match="database"):
-        read_vpr_folder(tmp_path / "set")
+        prepare(tmp_path / "set", tmp_path / "data", layout="vpr")
     with pytest.raises(ConfigError, match="--layout vpr"):
         prepare(tmp_path / "set", tmp_path / "data", crs="EPSG:32650")
     street(tmp_path / "half", "database", np.array([30.5]), 0)
     manifest = prepare(tmp_path / "half", tmp_path / "half-data", layout="vpr").manifest
-    with pytest.raises(InputError, match="queries of the test part"):
-        vpr_splits(manifest)
+    with pytest.raises(InputError, match="the queries of the part test or val"):
+        published_splits(manifest)
 
 
 def test_keeps_partial_times_as_text(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from swclip.api.objects import PathLike, as_manifest
 from swclip.progress import count_progress
@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from swclip.data.protocols import HoldOut, Protocol
     from swclip.data.splits import Splits
     from swclip.ingest.columns import ColumnNames
-    from swclip.ingest.prepare import Layout, PrepareResult
+    from swclip.ingest.layouts import LayoutName
+    from swclip.ingest.prepare import PrepareResult
     from swclip.progress import Steps
 
 Progress = bool | Callable[[int, int], None] | None
@@ -74,7 +75,7 @@ def prepare(
     strict: bool = False,
     max_megapixels: float = 100.0,
     city: str | None = None,
-    layout: Layout | None = None,
+    layout: LayoutName | None = None,
     crs: str | None = None,
     workers: int | None = None,
     progress: Progress = None,
@@ -85,7 +86,7 @@ def prepare(
     `swclip.ingest.prepare.prepare` lists the reasons. After an interruption the same call resumes.
 
     Args:
-        source: A folder, or a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
+        source: A folder, or a CSV, TSV, Parquet, GeoParquet or GeoJSON file, GeoPackage or Shapefile.
         out: Output folder for manifest.parquet and rejected.csv.
         columns: Names of the table's columns, where they are not detected.
         images: Folder that relative paths of a table start from; by default the folder of the table.
@@ -93,7 +94,8 @@ def prepare(
         strict: Raise at the first invalid row or value.
         max_megapixels: Reject larger images by their header.
         city: City of all photographs.
-        layout: "vpr": the usual folders of place-recognition datasets, which define the splits too: they are written to
+        layout: How a published data set or a program arranged the files, such as "gsv-cities" or "vpr"; guessed where
+            it is evident, and "none" for a plain folder or table. Splits that the data set publishes are written to
             OUT/splits.parquet, and returned as `splits`.
         crs: Projection of positions in file names without a UTM zone, such as "EPSG:32650".
         workers: Threads that decode photographs; by default one per processor.
@@ -106,20 +108,23 @@ def prepare(
         InputError: The source cannot be read, or contains no usable photograph.
         DiskFullError: The disk is full; the same call resumes.
     """
+    from swclip.data.published_splits import has_published_splits
+    from swclip.data.split_files import write_published_splits
     from swclip.ingest.prepare import prepare as make
-    from swclip.ingest.vpr_folders import write_vpr_splits
 
     with count_progress(progress, "Verifying photographs") as report:
         result = make(
             source, out, columns=columns, images=images, copy=copy, strict=strict, max_megapixels=max_megapixels,
             city=city, layout=layout, crs=crs, workers=workers, progress=report,
         )  # fmt: skip
-    return result if layout is None else replace(result, splits=write_vpr_splits(result.manifest))
+    if result.layout != "vpr" and not has_published_splits(result.manifest):
+        return result
+    return replace(result, splits=write_published_splits(result.manifest))
 
 
 def split(
     manifest: Manifest | PathLike,
-    protocol: Protocol = "known-places",
+    protocol: Protocol | Literal["published"] = "known-places",
     out: PathLike | None = None,
     *,
     block_m: float = 100.0,
@@ -139,7 +144,8 @@ def split(
     Args:
         manifest: The manifest, or its folder.
         protocol: "known-places": the area of each query was seen in training. "new-streets": whole blocks are held out,
-            with a buffer around them. "new-city": a whole city is held out.
+            with a buffer around them. "new-city": a whole city is held out. "published": the splits that the data set
+            has of its own, in the column published_split that `prepare` with a layout fills.
         out: The Parquet file to write, or a folder for splits.parquet; candidates and leakage report are written beside
             it. Without it, the splits stay in memory, and `train` saves them with the run.
         block_m: Side of the square blocks in metres.

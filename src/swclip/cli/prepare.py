@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
 from swclip.cli.help import ADVANCED, group
+from swclip.ingest.layouts import LayoutName
 
 if TYPE_CHECKING:
     from swclip.data.manifest import Manifest
@@ -70,7 +71,7 @@ def prepare(
     city: str | None = None,
     images: Path | None = None,
     copy: bool = False,
-    layout: Literal["vpr"] | None = None,
+    layout: LayoutName | None = None,
     crs: str | None = None,
     strict: Annotated[bool, ADVANCED] = False,
     max_megapixels: Annotated[float, ADVANCED] = 100.0,
@@ -83,16 +84,18 @@ def prepare(
     rejected.csv with a reason. If interrupted, run the same command again to resume.
 
     Args:
-        source: A folder (positions from EXIF), or a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
+        source: A folder (positions from EXIF), a published data set as it lies, or a CSV, TSV, Parquet, GeoParquet or
+            GeoJSON file, GeoPackage or Shapefile.
         out: Output folder for manifest.parquet and rejected.csv.
         copy: Copy the photographs to OUT/images (and map tiles to OUT/maps) instead of referring to their paths.
         strict: Stop at the first invalid row or value.
         city: City of all photographs.
         images: Folder that relative paths of images and map tiles start from; by default the folder of the table.
         max_megapixels: Reject larger images by their header, before decoding.
-        layout: vpr: the usual folders of place-recognition datasets, [train|val|test/]database and queries, with
-            positions in file names @easting@northing@...; OUT/splits.parquet is written too, so that `swclip split` is
-            not needed.
+        layout: How a published data set or a program arranged the files, such as gsv-cities, msls or takeout; guessed
+            where it is evident. vpr: folders [train|val|test/]database and queries, with positions in file names
+            @easting@northing@... . none: a plain folder or table. Splits that the data set publishes are written to
+            OUT/splits.parquet, so that `swclip split` is not needed.
         crs: Projection of positions in file names without a UTM zone, such as EPSG:32650.
         workers: Threads that decode photographs; by default one per processor.
         columns: Columns of the table.
@@ -103,8 +106,11 @@ def prepare(
         swclip prepare trip.csv --lat-column breite --lon-column laenge --out data
         # folders of a place-recognition dataset, with their splits
         swclip prepare pitts30k --layout vpr --crs EPSG:32617 --out data
+        # a data set as it was downloaded: its layout is recognised
+        swclip prepare msls --out data
     """
     from swclip.cli.console import console, next_step, print_table
+    from swclip.data.published_splits import has_published_splits
     from swclip.ingest.prepare import REJECTED_NAME
     from swclip.ingest.prepare import prepare as make
     from swclip.progress import progress_bar
@@ -137,21 +143,21 @@ def prepare(
     if len(result.rejected):
         console.print(f"All rejected rows: {out / REJECTED_NAME}", soft_wrap=True, markup=False)
     print(result.manifest.path)
-    if layout == "vpr":
-        splits = _split_by_folder(result.manifest)
+    if result.layout == "vpr" or has_published_splits(result.manifest):
+        splits = _published(result.manifest)
         next_step("prepare", "swclip", "train", out, "--splits", splits, "--out", "runs/first")
     else:
         splits = out / "splits.parquet"
         next_step("prepare", "swclip", "split", out, "--protocol", "known-places", "--out", splits)
 
 
-def _split_by_folder(manifest: Manifest) -> Path:
-    """Write the splits that the folders define, with their leakage report; return their file."""
+def _published(manifest: Manifest) -> Path:
+    """Write the splits that the data set publishes, with their leakage report; return their file."""
     from swclip.cli.console import console
     from swclip.cli.split import print_leakage
-    from swclip.ingest.vpr_folders import write_vpr_splits
+    from swclip.data.split_files import write_published_splits
 
-    splits = write_vpr_splits(manifest)
+    splits = write_published_splits(manifest)
     for note in splits.meta["notes"]:
         console.print(note, soft_wrap=True, markup=False)
     print_leakage(splits.leakage or {})

@@ -12,7 +12,7 @@ def split(
     manifest: Path,
     /,
     *,
-    protocol: Literal["known-places", "new-streets", "new-city"],
+    protocol: Literal["known-places", "new-streets", "new-city", "published"],
     out: Path,
     city: str | None = None,
     all_cities: bool = False,
@@ -36,7 +36,8 @@ def split(
     Args:
         manifest: The manifest that `swclip prepare` or `swclip synth` wrote: the folder or its manifest.parquet.
         protocol: known-places: the area of each query was seen in training. new-streets: whole blocks are held out,
-            with a buffer around them. new-city: a whole city is held out.
+            with a buffer around them. new-city: a whole city is held out. published: the splits that the data set has
+            of its own (`swclip prepare --layout`).
         out: The Parquet file to write, or a folder for splits.parquet.
         block_m: Side of the square blocks in metres.
         buffer_m: Photographs within this distance of a query are excluded from training (new-streets, new-city), in
@@ -63,6 +64,8 @@ def split(
         swclip split data --protocol new-streets --out data/streets.parquet
         # each city left out once, for `swclip benchmark`
         swclip split data --protocol new-city --all-cities --out each-city
+        # the train, val and test of a published data set
+        swclip split data --protocol published --out data/splits.parquet
     """
     from swclip.api import photographs as api
     from swclip.cli.console import console, next_step

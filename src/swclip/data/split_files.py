@@ -6,25 +6,27 @@ import os
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from swclip.data.grouping import text_or_none
 from swclip.data.leakage import leakage_report
 from swclip.data.manifest import Manifest
 from swclip.data.protocols import Protocol, SplitDraft, split
+from swclip.data.published_splits import published_splits
 from swclip.data.splits import Splits, leakage_path
 from swclip.errors import ConfigError
 from swclip.files import file_stem, write_json
 from swclip.imaging.phash import PictureHashes, check_bits, hash_photographs
 from swclip.progress import Count, Steps
 
+_PUBLISHED_OPTIONS = ("val_share", "block_m", "seed")
 READING = "Reading images"
 """The step of `progress` that counts photographs; the others count the work of comparing their hashes."""
 
 
 def split_manifest(
     manifest: Manifest,
-    protocol: Protocol,
+    protocol: Protocol | Literal["published"],
     out: str | os.PathLike[str] | None = None,
     *,
     picture_hash: bool = True,
@@ -36,7 +38,7 @@ def split_manifest(
 
     Args:
         manifest: The photographs.
-        protocol: As in `protocols.split`.
+        protocol: As in `protocols.split`; published: the splits that the data set has, see `published_splits`.
         out: The Parquet file, or the folder for splits.parquet; None leaves the splits in memory.
         picture_hash: Compare the pictures for the leakage report.
         near_duplicate_bits: Pictures whose perceptual hashes differ in at most this many bits are near-duplicates.
@@ -51,7 +53,7 @@ def split_manifest(
         InputError: There are too few cities, blocks or places, or the manifest does not have the city.
     """
     check_bits(near_duplicate_bits)
-    draft = split(manifest, protocol, **options)
+    draft = _published(manifest, **options) if protocol == "published" else split(manifest, protocol, **options)
     hashes = _hashes(manifest, progress) if picture_hash else None
     return report_leakage(draft, manifest, out, hashes, near_duplicate_bits=near_duplicate_bits, progress=progress)
 
@@ -97,6 +99,17 @@ def split_each_city(
     ]
 
 
+def write_published_splits(manifest: Manifest) -> Splits:
+    """Write the published splits beside their manifest, as splits.parquet with the leakage report.
+
+    Raises:
+        InputError: The manifest has none, or one of their parts has no photograph.
+    """
+    target = manifest.path.with_name("splits.parquet")
+    leakage_path(target).unlink(missing_ok=True)  # a report of earlier splits must not stand beside what follows
+    return report_leakage(published_splits(manifest), manifest, target)
+
+
 def report_leakage(
     draft: SplitDraft,
     manifest: Manifest,
@@ -128,6 +141,15 @@ def report_leakage(
     report = leakage_report(manifest, splits, hashes, **options)
     write_json(leakage_path(splits.path), report)
     return replace(splits, leakage=report)
+
+
+def _published(
+    manifest: Manifest, *, city: str | None = None, hold_out: str = "auto", gallery: str = "auto", **options: Any
+) -> SplitDraft:
+    for name, value in (("--city", city), ("--hold-out", hold_out), ("--gallery", gallery)):
+        if value not in (None, "auto"):
+            raise ConfigError(f"{name} {value}: the protocol published takes what the data set publishes; omit it.")
+    return published_splits(manifest, **{name: options[name] for name in _PUBLISHED_OPTIONS if name in options})
 
 
 def _hashes(manifest: Manifest, progress: Steps | None) -> PictureHashes:

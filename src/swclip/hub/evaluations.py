@@ -24,6 +24,7 @@ _PROTOCOLS = {
     "known-places": "the training data contain other photographs of the same or neighbouring places",
     "new-streets": "the training data exclude whole blocks of streets with a buffer around them",
     "new-city": "the training data exclude a whole city",
+    "published": "the training data are those of the data set's published splits",
 }
 
 

@@ -76,7 +76,7 @@ def manifest_frame(table: SourceTable, rows: list[Row], city: str | None, ledger
             ledger.note("column-left-out", f"the column {name!r} was not copied: its name is in use or not unique.")
             continue
         values = table.frame[name].tolist()
-        columns[str(name)] = _typed_column(str(name), [values[i] for i in index], table.kind == "text")
+        columns[str(name)] = _typed_column(str(name), [values[i] for i in index], table.kind)
     return pd.DataFrame(columns)
 
 
@@ -136,9 +136,10 @@ def _text(value: Any) -> str | None:
     return text or None
 
 
-def _typed_column(name: str, values: list[Any], as_text: bool) -> Any:
+def _typed_column(name: str, values: list[Any], kind: str) -> Any:
     """Type another column of the source. Text tables have no types; see `_numbers_or_texts`."""
-    if not as_text:
+    text_alone = all(value is None or isinstance(value, str) for value in values)
+    if not (kind == "text" or (kind == "layout" and text_alone)):  # layouts read text tables, and JSON with types
         # Lists and objects may differ in shape between rows; JSON text can hold them all.
         nested = any(isinstance(value, (dict, list)) for value in values)
         plain = [None if value is None else json.dumps(value, default=str) for value in values] if nested else values

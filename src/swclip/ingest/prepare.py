@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import pandas as pd
@@ -22,6 +21,9 @@ from swclip.files import atomic_file, guarded_cell, sha256_of_file
 from swclip.geo.distance import haversine_m
 from swclip.ingest.columns import POSITION_ROLES, ColumnNames
 from swclip.ingest.file_names import stated_name, utf8_problem
+from swclip.ingest.layouts import LayoutName
+from swclip.ingest.layouts.layout import LayoutSource
+from swclip.ingest.layouts.registry import guessed_layout, read_layout
 from swclip.ingest.manifest_columns import manifest_frame
 from swclip.ingest.rejections import Ledger, Note, Rejection, Row
 from swclip.ingest.source_table import SourceTable
@@ -30,13 +32,9 @@ from swclip.ingest.swapped_coordinates import exif_swap_message
 from swclip.ingest.typed_rows import drop_duplicate_images, drop_duplicate_rows, position_rejection, typed_rows
 from swclip.ingest.values import parse_timestamp
 from swclip.ingest.verification import WORK_NAME, Verdict, WorkFile, verify_all
-from swclip.ingest.vpr_folders import read_vpr_folder
 
 REJECTED_NAME = "rejected.csv"
 _DISAGREE_M = 1_000.0
-
-Layout = Literal["vpr"]
-"""Folder layouts with positions in file names: `vpr` is the layout of visual place recognition data sets."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,8 @@ class PrepareResult:
         n_rows: Rows or files of the source.
         columns: {role: column} of the source, as used; also in the metadata of the manifest (made_with). Positions
             of a folder are of EXIF.
-        splits: The splits that the source's layout says, where `swclip.prepare` wrote them; None for other sources.
+        layout: The layout in which the source was read; None for a plain folder or table.
+        splits: The splits that the source publishes, where `swclip.prepare` wrote them; None for other sources.
     """
 
     manifest: Manifest
@@ -58,6 +57,7 @@ class PrepareResult:
     notes: list[Note]
     n_rows: int
     columns: dict[str, str] = field(default_factory=dict)
+    layout: str | None = None
     splits: Splits | None = None
 
     def __repr__(self) -> str:
@@ -81,7 +81,7 @@ def prepare(
     strict: bool = False,
     max_megapixels: float = 100.0,
     city: str | None = None,
-    layout: Layout | None = None,
+    layout: LayoutName | None = None,
     crs: str | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -100,7 +100,7 @@ def prepare(
     omitted; the photograph is kept.
 
     Args:
-        source: A folder, CSV, TSV, Parquet, GeoParquet or GeoJSON file.
+        source: A folder, CSV, TSV, Parquet, GeoParquet or GeoJSON file, GeoPackage or Shapefile.
         out: Folder for `manifest.parquet` and `rejected.csv`.
         columns: Columns named by the user; the others are found by synonyms.
         images: Base folder of relative image and map tile paths in a table; the folder of the table if None.
@@ -108,8 +108,9 @@ def prepare(
         strict: Raise at the first invalid row or value instead of rejecting it.
         max_megapixels: Larger pictures are rejected from their header.
         city: City of all photographs.
-        layout: vpr: the source is a folder of database/ and queries/ with positions in the file names; see
-            `vpr_folders`, which also makes the splits.
+        layout: How a published data set or a program arranged the source; see `layouts.registry`. None guesses it
+            where it is evident, with a note; none reads a plain folder or table. Photographs that are inside a table
+            are extracted to `out/images`.
         crs: Projection of file names without a UTM zone, such as EPSG:32650.
         workers: Number of decoding threads.
         progress: Called with the number of verified photographs and map tiles and the total number.
@@ -132,8 +133,20 @@ def prepare(
     inside_itself = Path(source).is_dir() and folder.resolve() == Path(source).resolve()
     if copy and inside_itself:
         raise InputError(f"{folder}: --copy would copy the folder into itself; choose another --out, or omit --copy.")
-    table = _read(source, columns, images, layout, crs, None if inside_itself else folder)
-    ledger = Ledger(table.name, strict)
+    name, table = _read(
+        LayoutSource(
+            path=Path(source),
+            extracted=folder / "images",
+            columns=columns or ColumnNames(),
+            images=None if images is None else Path(images),
+            excluded=None if inside_itself else folder,
+            crs=crs,
+        ),
+        layout,
+    )
+    if copy and name == "hugging-face":
+        raise ConfigError(f"--copy: the photographs of {source} are extracted to {folder / 'images'}; omit it.")
+    ledger = Ledger(table.name, strict, table.place_of_row)
     for code, count, detail in table.notes:
         ledger.note(code, detail, count)
     rows = drop_duplicate_rows(typed_rows(table, ledger), ledger)
@@ -167,7 +180,7 @@ def prepare(
         accepted = drop_duplicate_images(sorted(complete, key=lambda row: row.index), verdicts, ledger)
         for row in accepted:
             _check_map_tile(table, row, verdicts, ledger)
-        rejected = _write_rejected(folder / REJECTED_NAME, ledger.rejections)
+        rejected = _write_rejected(folder / REJECTED_NAME, ledger.rejections, table)
         n_rows = len(table.rows) + len(table.malformed) + len(table.rejected)
         if not accepted:
             work.remove()
@@ -180,9 +193,10 @@ def prepare(
             if "map_path" in frame:
                 frame["map_path"] = [None if row.map is None else copies[row.map] for row in accepted]
         roles = _roles_used(table)
-        manifest = write_manifest(folder / MANIFEST_NAME, frame, made_with={"columns": roles})
+        made_with = {"columns": roles, **({} if name is None else {"layout": name})}
+        manifest = write_manifest(folder / MANIFEST_NAME, frame, made_with=made_with)
         work.remove()
-    return PrepareResult(manifest, rejected, ledger.notes, n_rows, roles)
+    return PrepareResult(manifest, rejected, ledger.notes, n_rows, roles, name)
 
 
 def _roles_used(table: SourceTable) -> dict[str, str]:
@@ -192,21 +206,19 @@ def _roles_used(table: SourceTable) -> dict[str, str]:
     return {**others, **positions} if table.kind != "folder" or table.positions is not None else positions
 
 
-def _read(
-    source: str | os.PathLike[str],
-    columns: ColumnNames | None,
-    images: str | os.PathLike[str] | None,
-    layout: Layout | None,
-    crs: str | None,
-    excluded: Path | None,
-) -> SourceTable:
+def _read(source: LayoutSource, layout: LayoutName | None) -> tuple[str | None, SourceTable]:
+    """Read the source; return the layout in which it is, with a note where it was guessed."""
     if layout is None:
-        if crs is not None:
-            raise ConfigError(f"--crs {crs} is for file names of the layout vpr; add --layout vpr, or omit --crs.")
-        return read_source(source, columns, images=images, excluded=excluded)
-    if (columns is not None and columns != ColumnNames()) or images is not None:
-        raise ConfigError("the layout vpr reads file names and has no columns; omit --...-column and --images.")
-    return read_vpr_folder(source, crs, excluded=excluded)
+        guess = guessed_layout(source)
+        if guess is not None:
+            table = read_layout(guess.name, source)
+            detail = f"read in the layout {guess.name} ({guess.shape}); --layout none reads a plain folder or table."
+            return guess.name, replace(table, notes=[("layout", 1, detail), *table.notes])
+    elif layout != "none":
+        return layout, read_layout(layout, source)
+    if source.crs is not None:
+        raise ConfigError(f"--crs {source.crs} is for file names of the layout vpr; add --layout vpr, or omit --crs.")
+    return None, read_source(source.path, source.columns, images=source.images, excluded=source.excluded)
 
 
 def _both_positions(row: Row, verdict: Verdict) -> list[tuple[float, float, float, float]]:
@@ -276,8 +288,10 @@ def _check_map_tile(table: SourceTable, row: Row, verdicts: dict[Path, Verdict],
         row.map = None
 
 
-def _write_rejected(path: Path, rejections: list[Rejection]) -> pd.DataFrame:
+def _write_rejected(path: Path, rejections: list[Rejection], table: SourceTable) -> pd.DataFrame:
     ordered = sorted(rejections, key=lambda rejection: rejection.row)
+    if table.parts:
+        ordered = [replace(r, detail=f"{r.detail} ({table.place_of_row(r.row)})") for r in ordered]
     frame = pd.DataFrame(
         # A name may hold bytes that are not UTF-8, which the text columns of pandas refuse.
         [(r.row, stated_name(r.image), r.reason, stated_name(r.detail)) for r in ordered],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import reprlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -66,10 +67,14 @@ class Row:
 
 @dataclass
 class Ledger:
-    """Collects rejections and notes; if `strict`, the first rejection or discarded value is raised as an error."""
+    """Collects rejections and notes; if `strict`, the first rejection or discarded value is raised as an error.
+
+    `place_of_row` says where a row is, for sources of several files.
+    """
 
     source: str
     strict: bool = False
+    place_of_row: Callable[[int], str] = "row {}".format
     rejections: list[Rejection] = field(default_factory=list)
     _notes: dict[str, tuple[int, str]] = field(default_factory=dict)
 
@@ -89,7 +94,7 @@ class Ledger:
             InputError: The ledger is strict.
         """
         self._raise_if_strict(row.row, row.image, column, value, detail)
-        self.note(code, f"row {row.row}, {column}: {detail} The value is left empty.")
+        self.note(code, f"{self.place_of_row(row.row)}, {column}: {detail} The value is left empty.")
 
     def note(self, code: str, detail: str, count: int = 1) -> None:
         """Count a remark that is not an error."""
@@ -105,4 +110,4 @@ class Ledger:
         if self.strict:
             where = f", column {column!r}, value {shown(value)}" if column is not None else ""
             name = f" ({image})" if image else ""
-            raise InputError(f"{self.source}, row {row}{name}{where}: {detail}")
+            raise InputError(f"{self.source}, {self.place_of_row(row)}{name}{where}: {detail}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import math
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +16,7 @@ from swclip.ingest.geometry import Points
 from swclip.ingest.position_columns import TablePositions
 from swclip.ingest.rejections import Rejection
 
-KINDS = "a folder, or a .csv, .tsv, .parquet, .geoparquet or .geojson file"
+KINDS = "a folder, or a .csv, .tsv, .parquet, .geoparquet, .geojson, .gpkg or .shp file"
 
 
 @dataclass(frozen=True)
@@ -34,7 +35,7 @@ class RawTable:
     """
 
     name: str
-    kind: Literal["text", "parquet", "geojson"]
+    kind: Literal["text", "parquet", "geojson", "vector"]
     frame: pd.DataFrame
     rows: list[int]
     points: Points | None = None
@@ -59,10 +60,12 @@ class SourceTable:
         malformed: (row, detail) of lines that are not valid rows.
         notes: (code, count, detail) of remarks for the user.
         rejected: Rows that the reader rejected.
+        parts: (number before its first row, name) of each file that the rows are of, where they are of several; see
+            `place_of_row`.
     """
 
     name: str
-    kind: Literal["folder", "text", "parquet", "geojson"]
+    kind: Literal["folder", "text", "parquet", "geojson", "vector", "layout"]
     folder: Path
     frame: pd.DataFrame
     rows: list[int]
@@ -72,6 +75,14 @@ class SourceTable:
     malformed: list[tuple[int, str]] = field(default_factory=list)
     notes: list[tuple[str, int, str]] = field(default_factory=list)
     rejected: list[Rejection] = field(default_factory=list)
+    parts: list[tuple[int, str]] = field(default_factory=list)
+
+    def place_of_row(self, row: int) -> str:
+        """Return where a row is, for messages: its file and its number there where the rows are of several files."""
+        if not self.parts:
+            return f"row {row}"
+        offset, name = self.parts[bisect.bisect_left(self.parts, (row, "")) - 1]
+        return f"{name}, row {row - offset}"
 
     def values(self, role: str) -> list[Any] | None:
         """Return the values of a role as written, or None if the source has no such column."""

@@ -13,7 +13,16 @@ from swclip.errors import InputError
 from swclip.ingest.columns import ColumnNames
 from swclip.ingest.folders import PHOTOGRAPH_SUFFIXES, LeftOut, files_below
 from swclip.ingest.source_table import KINDS, RawTable, SourceTable
-from swclip.ingest.tables import raw_geojson, raw_parquet, raw_text, read_geojson, read_parquet, read_text
+from swclip.ingest.tables import (
+    raw_geojson,
+    raw_parquet,
+    raw_text,
+    raw_vector,
+    read_geojson,
+    read_parquet,
+    read_text,
+    read_vector,
+)
 
 _OUTPUT_NAMES = ("manifest.parquet", "rejected.csv")  # of an earlier run with the source as output folder
 
@@ -28,7 +37,7 @@ def read_source(
     """Read a folder or a table of photographs.
 
     Args:
-        source: A folder, or a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
+        source: A folder, or a CSV, TSV, Parquet, GeoParquet, GeoJSON, GeoPackage or Shapefile.
         column_names: Columns named by the user.
         images: Base folder of relative image paths; the folder of the table if None.
         excluded: A folder inside `source` that is not searched, such as the output folder.
@@ -52,6 +61,7 @@ def read_source(
         (TEXT_TABLES, read_text),
         (PARQUET, read_parquet),
         (GEOJSON, read_geojson),
+        (VECTOR, read_vector),
     ]
     for suffixes, reader in readers:
         if suffix in suffixes:
@@ -95,18 +105,19 @@ def _read_folder(folder: Path, excluded: Path | None) -> SourceTable:
 
 def tables_in(folder: Path) -> list[str]:
     """Return the names of files directly in a folder that may be the table of its photographs."""
-    suffixes = (*TEXT_TABLES[:2], *PARQUET, ".geojson")
+    suffixes = (*TEXT_TABLES[:2], *PARQUET, ".geojson", *VECTOR)
     return sorted(p.name for p in folder.iterdir() if p.suffix.lower() in suffixes and p.name not in _OUTPUT_NAMES)
 
 
-TABLE_KINDS = "a .csv, .tsv, .parquet, .geoparquet or .geojson file"
+TABLE_KINDS = "a .csv, .tsv, .parquet, .geoparquet, .geojson, .gpkg or .shp file"
 TEXT_TABLES = (".csv", ".tsv", ".tab", ".txt")
 PARQUET = (".parquet", ".geoparquet", ".pq")
 GEOJSON = (".geojson", ".json")
+VECTOR = (".gpkg", ".shp")
 
 
 def read_table(path: str | os.PathLike[str], name: str = "the table", kinds: str = TABLE_KINDS) -> RawTable:
-    """Read a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
+    """Read a CSV, TSV, Parquet, GeoParquet, GeoJSON, GeoPackage or Shapefile.
 
     Args:
         path: The file.
@@ -122,7 +133,12 @@ def read_table(path: str | os.PathLike[str], name: str = "the table", kinds: str
     if file.stat().st_size == 0:
         raise InputError(f"{file}: the file is empty.")
     suffix = file.suffix.lower()
-    for suffixes, reader in ((TEXT_TABLES, raw_text), (PARQUET, raw_parquet), (GEOJSON, raw_geojson)):
+    for suffixes, reader in (
+        (TEXT_TABLES, raw_text),
+        (PARQUET, raw_parquet),
+        (GEOJSON, raw_geojson),
+        (VECTOR, raw_vector),
+    ):
         if suffix in suffixes:
             table = reader(file)
             if not len(table.frame) and not table.malformed:

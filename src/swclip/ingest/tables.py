@@ -1,4 +1,4 @@
-"""Readers of tables: delimited text in the encodings of spreadsheets, Parquet, GeoParquet and GeoJSON."""
+"""Readers of tables: delimited text in the encodings of spreadsheets, (Geo)Parquet, GeoJSON, GeoPackage, Shapefile."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _HEADER_CHARACTERS = 65_536
 
 def read_parquet(path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
     """Read a Parquet or GeoParquet table of photographs, in any projection."""
-    return _source_table(raw_parquet(path), folder, column_names)
+    return source_table(raw_parquet(path), folder, column_names)
 
 
 def raw_parquet(path: Path) -> RawTable:
@@ -76,7 +76,7 @@ def _geo_positions(path: Path) -> tuple[Points, list[str]]:
 
 def read_geojson(path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
     """Read a GeoJSON FeatureCollection of photographs as points."""
-    return _source_table(raw_geojson(path), folder, column_names)
+    return source_table(raw_geojson(path), folder, column_names)
 
 
 def raw_geojson(path: Path) -> RawTable:
@@ -119,17 +119,57 @@ def _geojson_points(geometries: list[Any]) -> Points:
     return points
 
 
-def _raw(path: Path, kind: Literal["parquet", "geojson"], frame: pd.DataFrame, points: Points | None) -> RawTable:
+def _raw(
+    path: Path, kind: Literal["parquet", "geojson", "vector"], frame: pd.DataFrame, points: Points | None
+) -> RawTable:
     frame.columns = pd.Index([str(name) for name in frame.columns], dtype=object)
     return RawTable(str(path), kind, frame, list(range(1, len(frame) + 1)), points)
 
 
 def read_text(path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
     """Read a text table of photographs; all values are text."""
-    return _source_table(raw_text(path), folder, column_names)
+    return source_table(raw_text(path), folder, column_names)
 
 
-def _source_table(raw: RawTable, folder: Path, column_names: ColumnNames) -> SourceTable:
+def read_vector(path: Path, folder: Path, column_names: ColumnNames) -> SourceTable:
+    """Read points with attributes in a GeoPackage or Shapefile, in any projection."""
+    return source_table(raw_vector(path), folder, column_names)
+
+
+def raw_vector(path: Path) -> RawTable:
+    """Read the layer of points of a GeoPackage or Shapefile, in any projection.
+
+    Raises:
+        InputError: The file cannot be read, or has several layers of points or none.
+    """
+    import geopandas
+    import pyogrio
+
+    try:
+        layers = [(str(name), str(kind or "")) for name, kind in pyogrio.list_layers(path)]
+        points = [name for name, kind in layers if "Point" in kind or kind in ("", "Unknown")]
+        if len(points) == 1:
+            frame = geopandas.read_file(path, layer=points[0])
+    except Exception as error:  # geopandas passes on errors of pyogrio, shapely and pyproj
+        raise InputError(f"{path}: cannot be read as points ({first_line(error)}).") from error
+    if len(points) != 1:
+        listed_layers = ", ".join(f"{name} ({kind or 'no geometry'})" for name, kind in layers)
+        problem = "several layers of points" if points else "no layer of points"
+        raise InputError(f"{path}: has {problem}: {listed_layers}; save the photographs as one layer in a file.")
+    if not isinstance(frame, geopandas.GeoDataFrame):
+        return _raw(path, "vector", frame.astype(object).where(frame.notna(), None), None)
+    shapes = points_of_shapes(frame.geometry.to_numpy())
+    if frame.crs is not None:
+        convert_points(shapes, np.flatnonzero(shapes.stated), frame.crs)
+    elif shapes.stated.any():
+        raise InputError(
+            f"{path}: states no coordinate system (a Shapefile has it in a .prj file beside it); save it with one."
+        )
+    plain = pd.DataFrame(frame.drop(columns=frame.geometry.name)).astype(object)
+    return _raw(path, "vector", plain.where(plain.notna(), None), shapes)
+
+
+def source_table(raw: RawTable, folder: Path, column_names: ColumnNames) -> SourceTable:
     """Find the columns of a table of photographs, and read its positions."""
     header = [str(name) for name in raw.frame.columns]
     columns = find_columns(header, column_names, raw.name)
