@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import socket
@@ -10,11 +11,31 @@ from pathlib import Path
 import pytest
 
 from swclip.cli.app import run
-from swclip.cli.quickstart import BUILT_IN, TOWER, _tower
+from swclip.cli.quickstart import BUILT_IN, PRETRAINED, _commands
 from swclip.data.manifest import read_manifest
+from swclip.training.config import load_recipe
 from swclip.training.run import read_run
 
 COMMANDS = ["prepare", "split", "train", "evaluate", "index"]
+
+
+class Listener:
+    """A hub that counts who connects to it."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server.setblocking(False)
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{self._server.getsockname()[1]}")
+        monkeypatch.setenv("no_proxy", "*")
+
+    def connections(self) -> int:
+        """Close it, and return the number of connections that were not accepted yet."""
+        count = 0
+        with self._server, contextlib.suppress(BlockingIOError):
+            while True:
+                self._server.accept()[0].close()
+                count += 1
+        return count
 
 
 @pytest.fixture
@@ -34,11 +55,12 @@ def _shown(text: str) -> list[tuple[str, bool]]:
     ]
 
 
-def test_quickstart_leads_from_photographs_to_a_gallery_and_resumes(
-    table: Path, towers: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_quickstart_leads_from_photographs_to_a_gallery_without_a_hub_and_resumes(
+    table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    hub = Listener(monkeypatch)
     out = tmp_path / "first"
-    command = ["quickstart", str(table), "--out", str(out), "--city", "York", "--image-tower", str(towers / "dinov2")]
+    command = ["quickstart", str(table), "--out", str(out), "--city", "York"]
     capsys.readouterr()
     assert run([*command, "--steps", "0"]) == 5
     shown = capsys.readouterr().err
@@ -63,18 +85,12 @@ def test_quickstart_leads_from_photographs_to_a_gallery_and_resumes(
     assert run([*command, "--steps", "3"]) == 0
     assert _shown(capsys.readouterr().err) == [(name, True) for name in COMMANDS]
 
+    assert hub.connections() == 0
+    config = load_recipe(str(out / "run" / "config.toml"))
+    assert (config.model.image.tower, config.freeze_image) == (BUILT_IN, True)
 
-def test_without_a_connection_it_uses_a_built_in_tower_and_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setenv("no_proxy", "*")
-    with socket.create_server(("127.0.0.1", 0)) as hub:
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{hub.getsockname()[1]}")
-        assert _tower(None) == (TOWER, None)
-    tower, note = _tower(None)
-    assert tower == BUILT_IN
-    assert note is not None
-    assert "cannot be reached" in note
-    assert "less accurate" in note
-    assert _tower("dino") == ("dino", None)
+
+def test_a_tower_can_be_named(tmp_path: Path) -> None:
+    steps = _commands(Path("trip.csv"), tmp_path, None, "known-places", PRETRAINED, 3, 0)
+    (training,) = (step.words for step in steps if step.words[0] == "train")
+    assert training[training.index("--image-tower") :][:4] == ("--image-tower", PRETRAINED, "--freeze", "image")

@@ -9,6 +9,7 @@ import pytest
 
 import swclip
 from swclip.cli.app import run
+from swclip.data.manifest import read_manifest
 from swclip.errors import ArtefactError, HubError
 from swclip.hub.folder import ModelFolder, write_model_folder
 from swclip.models.download import HubName, download
@@ -52,6 +53,26 @@ def test_offline_uses_the_cache(
     with pytest.raises(HubError, match=r"hf://ada/york: the hub cannot be reached and the model was not downloaded"):
         swclip.load("ada/york")
     assert len(hub.requests) == count
+
+
+def test_a_published_model_locates_among_the_photographs_of_a_manifest(
+    files: dict[str, bytes], hub: FakeHub, town: Path, trained: Path, tmp_path: Path
+) -> None:
+    hub.add(NAME, files)
+    locator = swclip.Locator.from_pretrained(f"hf://{NAME}", town)
+    photograph = read_manifest(town).image_paths[0]
+    swclip.build_gallery(trained / "run", town, tmp_path / "gallery")
+    (expected,) = swclip.locate(tmp_path / "gallery", photograph)
+    (answer,) = locator.locate(photograph)
+    assert answer.region is not None
+    assert answer == expected
+
+
+@pytest.mark.parametrize("tower", ["builtin:street", "dinov2"])
+def test_a_tower_is_not_a_trained_model(tower: str, town: Path, towers: Path) -> None:
+    name = tower if ":" in tower else str(towers / tower)
+    with pytest.raises(ArtefactError, match=rf"{name}: is .* tower.*--image-tower {name} --freeze image"):
+        swclip.Locator.from_pretrained(name, town)
 
 
 def test_unreachable_hub_without_cache_raises(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:

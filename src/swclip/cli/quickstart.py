@@ -11,12 +11,12 @@ from typing import Annotated, Literal
 
 from swclip.cli.help import ADVANCED
 
-TOWER, BUILT_IN = "facebook/dinov2-small", "builtin:small"
-"""The image tower, and the one that is used where the hub cannot be reached."""
+BUILT_IN, PRETRAINED = "builtin:street", "facebook/dinov2-small"
+"""The image tower, which is part of swclip, and the one that is recommended for results."""
 
 # Seconds per row of a training step of the recipe with a frozen tower and without a text tower, on two cores.
 _ROW_S = 0.0005
-_BATCH, _BATCH_FROM_SCRATCH, _SIZE_PX, _SAMPLE = 512, 128, 64, 6
+_BATCH, _SAMPLE = 512, 6
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def quickstart(
     out: Path,
     city: str | None = None,
     protocol: Literal["known-places", "new-streets"] = "known-places",
-    image_tower: str | None = None,
+    image_tower: str = BUILT_IN,
     steps: Annotated[int, ADVANCED] = 300,
     seed: Annotated[int, ADVANCED] = 0,
 ) -> None:
@@ -49,8 +49,9 @@ def quickstart(
     command as it would be typed. If a command fails or is interrupted, run the same command again: what is done is not
     repeated.
 
-    The image tower is facebook/dinov2-small, downloaded once and kept frozen. Where the hub cannot be reached, it is
-    builtin:small, which is trained from scratch on the photographs, and whose answers are less accurate.
+    The image tower is builtin:street, which is part of swclip, so that nothing is downloaded. It was trained on
+    generated streets: for results, name a tower that was trained on photographs, such as
+    `--image-tower facebook/dinov2-small`, which is downloaded once. The tower is kept frozen.
 
     Args:
         photographs: A folder (positions from EXIF), or a CSV, TSV, Parquet, GeoParquet or GeoJSON file.
@@ -58,12 +59,14 @@ def quickstart(
         city: City of all photographs, where the table has none.
         protocol: How the queries are chosen. known-places: each query is near a training photograph. new-streets: whole
             blocks are held out.
-        image_tower: Another image tower: a name on the model hub, or a local folder.
+        image_tower: Image tower: builtin:street, a name on the model hub, or a local folder.
         steps: Number of training steps.
         seed: Seed of the splits and of the training.
 
     Examples:
         swclip quickstart photographs --out first
+        # a pretrained tower, downloaded once (88 MB)
+        swclip quickstart photographs --image-tower facebook/dinov2-small --out second
         # a table; queries on streets that no training photograph shows
         swclip quickstart trip.csv --city Leeds --protocol new-streets --out leeds
     """
@@ -71,8 +74,7 @@ def quickstart(
     from swclip.cli.console import console, next_step, shell
     from swclip.files import read_json, write_json
 
-    tower, note = _tower(image_tower)
-    commands = _commands(photographs, out, city, protocol, tower, steps, seed)
+    commands = _commands(photographs, out, city, protocol, image_tower, steps, seed)
     record = out / "quickstart.json"
     done = [tuple(words) for words in read_json(record, "the record of the quickstart")] if record.exists() else []
     kept = 0
@@ -81,9 +83,7 @@ def quickstart(
     ):
         kept += 1
     if kept == 0:
-        console.print(_estimate(photographs, tower, steps), markup=False, soft_wrap=True)
-    if note:
-        console.print(note, markup=False, soft_wrap=True)
+        console.print(_estimate(photographs, image_tower, steps), markup=False, soft_wrap=True)
     for number, step in enumerate(commands):
         console.print(f"\n$ {shell('swclip', *step.words)}", style="bold cyan", markup=False, soft_wrap=True)
         if number < kept:
@@ -94,6 +94,13 @@ def quickstart(
         write_json(record, [list(earlier.words) for earlier in commands[: number + 1]])
     console.print(f"\nReport: {out / 'report' / 'report.html'}", markup=False, soft_wrap=True)
     console.print(f"Gallery: {out / 'gallery'}", markup=False, soft_wrap=True)
+    if image_tower == BUILT_IN:
+        console.print(
+            f"{BUILT_IN} was trained on generated streets. For results on yours: --image-tower {PRETRAINED} (88 MB, "
+            "downloaded once), with another --out.",
+            markup=False,
+            soft_wrap=True,
+        )
     next_step("quickstart", "swclip", "locate", out / "gallery", "PHOTOGRAPH", "--figure", "map.png")
 
 
@@ -104,9 +111,7 @@ def _commands(
     splits = data / "splits.parquet"
     of_city = () if city is None else ("--city", city)
     chosen = ("--protocol", protocol, "--seed", str(seed))
-    scratch = ("--size-px", str(_SIZE_PX), "--batch-size", str(_BATCH_FROM_SCRATCH))
-    training = scratch if tower == BUILT_IN else ("--freeze", "image")
-    model = ("--image-tower", tower, *training, "--text-tower", "none")
+    model = ("--image-tower", tower, "--freeze", "image", "--text-tower", "none")
     trained = ("--steps", str(steps), "--seed", str(seed))
     lines: list[tuple[tuple[str | Path, ...], Path]] = [
         (("prepare", photographs, *of_city, "--out", data), data / "manifest.parquet"),
@@ -116,24 +121,6 @@ def _commands(
         (("index", run, data, "--thumbnails", "160", "--out", gallery), gallery / "gallery.json"),
     ]
     return [Step(tuple(map(str, words)), output) for words, output in lines]
-
-
-def _tower(image_tower: str | None) -> tuple[str, str | None]:
-    """The image tower, and what its choice means where it is not the usual one."""
-    from huggingface_hub import try_to_load_from_cache
-
-    from swclip.models.download import hub_address, hub_reachable
-
-    if image_tower is not None:
-        return image_tower, None
-    if isinstance(try_to_load_from_cache(TOWER, "model.safetensors"), str) or hub_reachable():
-        return TOWER, None
-    return BUILT_IN, (
-        f"Note: {hub_address()} cannot be reached and {TOWER} was not downloaded before, so that {BUILT_IN} is used: a "
-        "small network that learns from these photographs alone. Its answers are less accurate: use the result to "
-        "learn the commands, not to judge the method. With a connection, or with --image-tower FOLDER, run this again "
-        "with another --out."
-    )
 
 
 @contextmanager
@@ -153,10 +140,7 @@ def _estimate(photographs: Path, tower: str, steps: int) -> str:
 
     names = _names(photographs)
     decode_s, features_s = _seconds_per_photograph(names, tower)
-    if tower == BUILT_IN:  # forward, and backward for twice as long; decoded in every step, as four threads allow
-        step_s = min(_BATCH_FROM_SCRATCH, len(names)) * (3 * features_s + decode_s / min(4, os.cpu_count() or 1))
-    else:
-        step_s = min(_BATCH, len(names)) * _ROW_S * max(1.0, 2 / (os.cpu_count() or 1))
+    step_s = min(_BATCH, len(names)) * _ROW_S * max(1.0, 2 / (os.cpu_count() or 1))
     # Photographs are decoded to be verified, for their perceptual hash, for the features and for thumbnails.
     each_s = 4 * decode_s + features_s
     total = len(names) * each_s + steps * step_s + 20.0
@@ -183,7 +167,7 @@ def _seconds_per_photograph(names: Sequence[str], tower: str) -> tuple[float, fl
     from swclip.models.config import ImageConfig
     from swclip.models.image_tower import ImageTower, image_preprocess
 
-    config = ImageConfig(tower=tower, size_px=_SIZE_PX if tower == BUILT_IN else None)
+    config = ImageConfig(tower=tower)
     network = ImageTower(config).eval()
     preprocess = image_preprocess(config, network)
     decode_s, features_s, used = 0.0, 0.0, 0

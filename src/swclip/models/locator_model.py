@@ -357,6 +357,8 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
         ArtefactError: There is no model, it is truncated, or another version of swclip wrote it.
         HubError: The hub cannot be reached, or has no such model.
     """
+    if str(path).startswith("builtin:"):
+        raise ArtefactError(f"{path}: is an image tower, not a model that swclip trained. {_train_one(path)}")
     folder = model_folder(path)
     if (folder / "model").is_dir():
         folder = folder / "model"
@@ -367,8 +369,8 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
         version = values.get("swclip_format") if isinstance(values, dict) else None
         if version is None and isinstance(values, dict) and "model_type" in values:
             raise ArtefactError(
-                f"{path}: is a tower of transformers ({values['model_type']}), not a model that swclip trained. Train "
-                f"one on it: swclip train MANIFEST --splits FILE --image-tower {path} --freeze image --out RUN"
+                f"{path}: is a tower of transformers ({values['model_type']}), not a model that swclip trained. "
+                f"{_train_one(path)}"
             )
         raise ArtefactError(
             f"{folder / 'config.json'}: model format {version!r}, but this swclip reads {FORMAT_VERSION!r}; "
@@ -400,3 +402,7 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
     model.patches = read_patch_encoder(folder)
     model.folder = folder
     return model.eval()
+
+
+def _train_one(tower: str | os.PathLike[str]) -> str:
+    return f"Train one on it: swclip train MANIFEST --splits FILE --image-tower {tower} --freeze image --out RUN"

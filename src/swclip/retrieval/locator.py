@@ -24,20 +24,26 @@ from swclip.calibration.posterior_config import (
     check_effort,
     check_estimator,
     default_posterior,
+    read_posterior,
 )
 from swclip.calibration.region import LEVEL
 from swclip.calibration.region_cells import RegionCells, adapted_cells
 from swclip.calibration.region_of_answer import NOT_ALONE, NOT_CALIBRATED, RegionBuilder, RegionRequest
+from swclip.data.manifest import Manifest, read_manifest
 from swclip.errors import ConfigError
 from swclip.files import default_cache_folder
+from swclip.gallery.build import build_gallery, manifest_candidates
 from swclip.gallery.gallery import Gallery
-from swclip.gallery.patches import PatchSource, check_encoder
+from swclip.gallery.hubness import read_bank
+from swclip.gallery.patches import ComputedPatches, PatchSource, check_encoder
 from swclip.gallery.read_write import gallery_of
 from swclip.gallery.store import GalleryStore
 from swclip.models.embed import PathLike, Progress
 from swclip.models.embed_modalities import embed_queries, offered_modalities
+from swclip.models.feature_cache import FeatureCache
 from swclip.models.patches import encoder_of
 from swclip.models.photograph_vectors import PhotographVectors, Vectors
+from swclip.progress import count_progress
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
 from swclip.retrieval.evidence import Evidence
 from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy
@@ -174,6 +180,59 @@ class Locator:
         gallery = gallery_of(store) if on_disk is None else on_disk.shortlister.gallery
         calibration = read_calibration(gallery_folder)
         return cls(gallery, loaded, None, resolutions, calibration, search=on_disk, effort=effort, verify=verify)
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        model: str | os.PathLike[str],
+        manifest: Manifest | str | os.PathLike[str],
+        *,
+        cache: bool = True,
+        progress: bool | Progress | None = None,
+    ) -> Locator:
+        """Load a trained model, and embed the photographs whose places its answers can name, in memory.
+
+        A published model has no gallery. `swclip.build_gallery` has further choices: a grid, splits, a gallery on disk.
+
+        Args:
+            model: A name on the hub (`hf://owner/name`, `hf://owner/name@revision`, or `owner/name` where no such path
+                exists), a run, or a model's folder.
+            manifest: The photographs, or the path of their manifest.
+            cache: Cache image features in $SWCLIP_CACHE (or ~/.cache/swclip).
+            progress: True for a progress bar, or a callback that is called with (done, total).
+
+        Raises:
+            ArtefactError: The model or the manifest does not exist, or is damaged.
+            HubError: The hub cannot be reached, or has no such model.
+            InputError: Photographs cannot be decoded.
+
+        Example:
+            ```python
+            locator = swclip.Locator.from_pretrained("hf://ada/leeds", "data")
+            answer, = locator.locate("new-photo.jpg")
+            ```
+        """
+        from swclip.models.locator_model import load_model
+
+        table = read_manifest(manifest) if isinstance(manifest, (str, os.PathLike)) else manifest
+        loaded = load_model(model)
+        assert loaded.folder is not None  # of a model that was loaded
+        posterior = read_posterior(loaded.folder)
+        with count_progress(progress, "Embedding the gallery") as report:
+            gallery = build_gallery(
+                loaded,
+                manifest_candidates(table),
+                table,
+                posterior=posterior,
+                bank=read_bank(loaded.folder),
+                patches=posterior is not None and posterior.verified_candidates > 0,
+                cache=FeatureCache() if cache else None,
+                progress=report,
+            )
+        if isinstance(gallery.verifier, ComputedPatches):
+            with count_progress(progress, "Computing patch features") as report:
+                gallery = replace(gallery, verifier=gallery.verifier.computed(report))
+        return cls(gallery, loaded, posterior, calibration=read_calibration(loaded.folder))
 
     @property
     def region_cells(self) -> RegionCells:
