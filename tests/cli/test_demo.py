@@ -52,8 +52,8 @@ def test_compares_both_protocols(shown: str, out: Path, protocol: str) -> None:
 
 def test_commands_are_stated_in_order(shown: str) -> None:
     commands = [shlex.split(line[2:]) for line in shown.splitlines() if line.startswith("$ swclip ")]
-    assert [words[1] for words in commands] == ["synth", "split", "split", "benchmark", "index", "locate"]
-    assert "About 4 minutes" in shown.splitlines()[0]
+    assert [words[1] for words in commands] == ["synth", "split", "split", "benchmark", "benchmark", "index", "locate"]
+    assert "About 3 minutes" in shown.splitlines()[0]
     assert shown.index("What to type next") < shown.index("swclip prepare PHOTOGRAPHS") < shown.index("swclip locate g")
 
 
