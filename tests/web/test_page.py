@@ -674,6 +674,20 @@ def test_map_responds_to_mouse_wheel_keys_and_touch(shown: Served, visit: Any) -
         changed()
 
 
+def test_map_shows_the_part_of_the_region_around_the_answer(shown: Served, visit: Any) -> None:
+    page = visit(shown)
+    south, west, north, east = page.evaluate(
+        """async () => {
+          const { project } = await import("/static/map_layers.js"), { boxOf } = await import("/static/layers.js");
+          const square = (lat, lon) => [[lat, lon], [lat + 1e-3, lon + 1e-3]].map((corner) => project(...corner));
+          const cell = (lat, lon) => ({ from: 0.1, world: square(lat, lon) });
+          const leeds = { lat_deg: 53.8, lon_deg: -1.55 };
+          return boxOf([cell(53.8, -1.55), cell(53.81, -1.56), cell(51.5, -0.12)], 0.8, leeds);
+        }"""
+    )
+    assert (south, west, north, east) == pytest.approx((53.8, -1.56, 53.811, -1.549), abs=1e-9)
+
+
 def test_mercator_round_trip(shown: Served, visit: Any) -> None:
     page = visit(shown)
     for lat, lon in ((0, 0), (53.8, -1.55), (-33.9, 151.2), (85, 179.9), (-85, -179.9)):

@@ -125,11 +125,18 @@ export function drawCrosshair(map, context) {
 // The arguments of `fit` that show a bounding box (south, west, north, east).
 export const fitting = (box, padding = 46, maxZoom = 18) => [projectBox(box), padding, MercatorView.scaleOf(maxZoom)];
 
-// Bounding box (south, west, north, east) of the cells of a region, or of the most probable cells.
+const NEAR_DEG = 0.05; // of latitude: 5.6 km
+
+// Bounding box (south, west, north, east) of the cells of a region, or of the most probable cells. Around a point only of
+// those near it: a small part of a region in another city would leave both as dots.
 export function boxOf(cells, level, point) {
   const inside = cells.filter((cell) => cell.from !== null && cell.from <= level + 1e-9);
-  const corners = (inside.length ? inside : cells.slice(0, 200)).flatMap((cell) => cell.world.map(([x, y]) => unproject(x, y)));
-  if (point) corners.push([point.lat_deg, point.lon_deg]);
+  let corners = (inside.length ? inside : cells.slice(0, 200)).flatMap((cell) => cell.world.map(([x, y]) => unproject(x, y)));
+  if (point) {
+    const lonDeg = NEAR_DEG / Math.max(0.01, Math.cos((point.lat_deg * Math.PI) / 180));
+    corners = corners.filter(([lat, lon]) => Math.abs(lat - point.lat_deg) < NEAR_DEG && Math.abs(lon - point.lon_deg) < lonDeg);
+    corners.push([point.lat_deg, point.lon_deg]);
+  }
   if (!corners.length) return null;
   const lats = corners.map((c) => c[0]), lons = corners.map((c) => c[1]);
   const lowest = (values) => values.reduce((a, b) => Math.min(a, b)), highest = (values) => values.reduce((a, b) => Math.max(a, b));
