@@ -37,6 +37,7 @@ def test_public_names() -> None:
         "load_recipe",
         "losses",
         "locate",
+        "merge",
         "prepare",
         "read_area",
         "read_manifest",

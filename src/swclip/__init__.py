@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from swclip.answers.record import Answer
     from swclip.api.answers import build_gallery, locate
     from swclip.api.evaluations import evaluate, evaluate_predictions, evaluate_vectors
-    from swclip.api.photographs import prepare, split, split_each_city, synth
+    from swclip.api.photographs import merge, prepare, split, split_each_city, synth
     from swclip.api.runs import benchmark, recipes, train
     from swclip.comparison.compare_reports import compare_reports as compare
     from swclip.data.manifest import Manifest, read_manifest
@@ -64,6 +64,7 @@ _HOMES = {
     "load_gallery": "swclip.gallery.read_write:load_gallery",
     "load_recipe": "swclip.training.config:load_recipe",
     "locate": "swclip.api.answers:locate",
+    "merge": "swclip.api.photographs:merge",
     "prepare": "swclip.api.photographs:prepare",
     "read_area": "swclip.geo.areas:read_area",
     "read_manifest": "swclip.data.manifest:read_manifest",
@@ -96,6 +97,7 @@ __all__ = [
     "load_recipe",
     "locate",
     "losses",
+    "merge",
     "prepare",
     "read_area",
     "read_manifest",

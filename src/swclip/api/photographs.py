@@ -1,4 +1,4 @@
-"""`swclip.synth`, `swclip.prepare`, `swclip.split` and `swclip.split_each_city`."""
+"""`swclip.synth`, `swclip.prepare`, `swclip.merge`, `swclip.split` and `swclip.split_each_city`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from swclip.progress import count_progress
 
 if TYPE_CHECKING:
     from swclip.data.manifest import Manifest
+    from swclip.data.merge import MergeResult
     from swclip.data.protocols import HoldOut, Protocol
     from swclip.data.splits import Splits
     from swclip.ingest.columns import ColumnNames
@@ -120,6 +121,31 @@ def prepare(
     if result.layout != "vpr" and not has_published_splits(result.manifest):
         return result
     return replace(result, splits=write_published_splits(result.manifest))
+
+
+def merge(manifests: Sequence[Manifest | PathLike], out: PathLike, *, progress: Progress = None) -> MergeResult:
+    """Merge manifests into one. The photographs stay where they are.
+
+    A photograph that several manifests have is kept once; ids that several have for different things begin with the
+    name of their manifest; `swclip.data.merge.merge_manifests` states the rules.
+
+    Args:
+        manifests: Two or more, or their folders.
+        out: Output folder for manifest.parquet and duplicates.csv.
+        progress: True for a progress bar, or a callback that is called with (done, total) photographs whose bytes are
+            compared.
+
+    Returns:
+        The result with `manifest`, `sources`, `duplicates`, `renamed` and `notes`.
+
+    Raises:
+        ConfigError: There are fewer than two manifests, one is given twice, or `out` is one of their folders.
+        InputError: No photograph would remain.
+    """
+    from swclip.data.merge import merge_manifests
+
+    with count_progress(progress, "Comparing photographs") as report:
+        return merge_manifests([as_manifest(manifest) for manifest in manifests], out, progress=report)
 
 
 def split(

@@ -41,6 +41,7 @@ GROUPS = {
     },
     "Data": {
         "prepare": "Make a manifest from geotagged photographs.",
+        "merge": "Merge several manifests into one.",
         "split": "Split a manifest into training photographs and queries.",
         "synth": "Generate street photographs of synthetic cities.",
     },

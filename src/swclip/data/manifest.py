@@ -1,6 +1,6 @@
 """The manifest: one table of photographs with their positions, stored as GeoParquet.
 
-Every step reads it; only `prepare`, `fetch` and `synth` write it. geopandas and QGIS can open the file directly.
+Every step reads it; only `prepare`, `fetch`, `merge` and `synth` write it. geopandas and QGIS can open the file.
 """
 
 from __future__ import annotations

@@ -53,11 +53,13 @@ def published_splits(
     """
     roles = _roles(manifest)
     parts, kinds = _halves(roles)
+    unpublished = int((parts == "").sum())
+    parts[parts == ""] = "train"
     queries_of = {part: (parts == part) & (kinds != "database") for part in PARTS}
     databases_of = {part: (parts == part) & (kinds == "database") for part in PARTS}
     asked = "test" if queries_of["test"].any() else "val"
     with_kinds = bool((kinds != "").any())
-    gallery = databases_of[asked] if with_kinds else parts == "train"
+    gallery = _gallery(parts, kinds, asked)
     _check(manifest, roles, queries_of[asked], gallery, with_kinds)
     notes = ["Splits as published."]
     labels = np.full(len(roles), "train", dtype=object)
@@ -69,7 +71,6 @@ def published_splits(
         notes.append("There is no part train, so the database is for training.")
     if asked == "val":
         notes.append("No photograph of the part test can be used, so the queries of val are the queries.")
-    unpublished = int((parts == "").sum())
     if unpublished:
         notes.append(f"{unpublished:,} photographs without a published split are for training.")
     labels[queries_of[asked]] = "query"
@@ -83,7 +84,7 @@ def published_splits(
         labels[queries_of["val"]] = "val"
         val_usable = usable
         if databases_of["val"].any():
-            val_gallery = databases_of["val"]
+            val_gallery = _gallery(parts, kinds, "val")
     else:
         drawn = _drawn_places(manifest, parts == "train", val_share, order, rng) if with_train else None
         val_usable = []
@@ -114,9 +115,14 @@ def has_published_splits(manifest: Manifest) -> bool:
     if PUBLISHED_COLUMN not in manifest.frame:
         return False
     parts, kinds = _halves(_roles(manifest))
-    asked = "test" if ((parts == "test") & (kinds != "database")).any() else "val"
-    gallery = (parts == asked) & (kinds == "database") if (kinds != "").any() else parts == "train"
-    return bool(gallery.any() and ((parts == asked) & (kinds != "database")).any())
+    queries = kinds != "database"
+    asked = "test" if ((parts == "test") & queries).any() else "val"
+    return bool(_gallery(parts, kinds, asked).any() and ((parts == asked) & queries).any())
+
+
+def _gallery(parts: _Roles, kinds: _Roles, asked: str) -> Bool[np.ndarray, " n"]:
+    """(N,) the photographs from which the queries of a part are answered: its database, and train where it has none."""
+    return np.asarray(((parts == asked) & (kinds == "database")) | ((parts == "train") & (kinds == "")), dtype=np.bool_)
 
 
 def _roles(manifest: Manifest) -> _Roles:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from swclip.data.merge import SAME_PLACE_M
 from swclip.geo.coordinates import position_problem
 from swclip.geo.distance import haversine_m
 from swclip.ingest.file_names import cell_problem, empty_cell, file_of_name, name_in_cell, stated_name, utf8_problem
@@ -144,10 +145,6 @@ def _set_optional_values(table: SourceTable, row: Row, cells: dict[str, list[Any
             row.map = tile
         else:
             ledger.discard_value(row, "map-missing", table.columns["map"], value, f"{shown(value)}: {problem}")
-
-
-SAME_PLACE_M = 25.0
-"""Positions of byte-identical photographs that are further apart contradict each other."""
 
 
 def drop_duplicate_rows(rows: list[Row], ledger: Ledger) -> list[Row]:
