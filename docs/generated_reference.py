@@ -62,6 +62,7 @@ def package() -> str:
 PYTHON = {
     "Photographs and splits": (
         "prepare",
+        "merge",
         "synth",
         "split",
         "split_each_city",
