@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from swclip.data.merge import MergeResult
     from swclip.data.protocols import HoldOut, Protocol
     from swclip.data.splits import Splits
+    from swclip.imaging.panoramas import ViewOptions
     from swclip.ingest.columns import ColumnNames
     from swclip.ingest.layouts import LayoutName
     from swclip.ingest.prepare import PrepareResult
@@ -78,6 +79,7 @@ def prepare(
     city: str | None = None,
     layout: LayoutName | None = None,
     crs: str | None = None,
+    views: int | ViewOptions | None = None,
     workers: int | None = None,
     progress: Progress = None,
 ) -> PrepareResult:
@@ -99,6 +101,8 @@ def prepare(
             it is evident, and "none" for a plain folder or table. Splits that the data set publishes are written to
             OUT/splits.parquet, and returned as `splits`.
         crs: Projection of positions in file names without a UTM zone, such as "EPSG:32650".
+        views: Number of perspective views that replace each equirectangular panorama (4: one every 90 degrees), or
+            `swclip.imaging.panoramas.ViewOptions`; None keeps panoramas whole.
         workers: Threads that decode photographs; by default one per processor.
         progress: True for a progress bar, or a callback that is called with (done, total) photographs.
 
@@ -116,7 +120,7 @@ def prepare(
     with count_progress(progress, "Verifying photographs") as report:
         result = make(
             source, out, columns=columns, images=images, copy=copy, strict=strict, max_megapixels=max_megapixels,
-            city=city, layout=layout, crs=crs, workers=workers, progress=report,
+            city=city, layout=layout, crs=crs, views=views, workers=workers, progress=report,
         )  # fmt: skip
     if result.layout != "vpr" and not has_published_splits(result.manifest):
         return result

@@ -8,8 +8,9 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -19,12 +20,14 @@ from swclip.data.splits import Splits
 from swclip.errors import ConfigError, DiskFullError, InputError
 from swclip.files import atomic_file, guarded_cell, sha256_of_file
 from swclip.geo.distance import haversine_m
+from swclip.imaging.panoramas import ViewOptions
 from swclip.ingest.columns import POSITION_ROLES, ColumnNames
 from swclip.ingest.file_names import stated_name, utf8_problem
 from swclip.ingest.layouts import LayoutName
 from swclip.ingest.layouts.layout import LayoutSource
 from swclip.ingest.layouts.registry import guessed_layout, read_layout
 from swclip.ingest.manifest_columns import manifest_frame
+from swclip.ingest.panorama_views import panorama_notes, replace_panoramas
 from swclip.ingest.rejections import Ledger, Note, Rejection, Row
 from swclip.ingest.source_table import SourceTable
 from swclip.ingest.sources import read_source, tables_in
@@ -83,6 +86,7 @@ def prepare(
     city: str | None = None,
     layout: LayoutName | None = None,
     crs: str | None = None,
+    views: int | ViewOptions | None = None,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> PrepareResult:
@@ -112,8 +116,11 @@ def prepare(
             where it is evident, with a note; none reads a plain folder or table. Photographs that are inside a table
             are extracted to `out/images`.
         crs: Projection of file names without a UTM zone, such as EPSG:32650.
+        views: Number of perspective views by which each equirectangular panorama is replaced, or all options of them;
+            see `replace_panoramas`. None keeps panoramas whole.
         workers: Number of decoding threads.
-        progress: Called with the number of verified photographs and map tiles and the total number.
+        progress: Called with the number of verified photographs and map tiles and the total number; then with that
+            of panoramas whose views are made added to both.
 
     Returns:
         The manifest, the rejected rows and the notes.
@@ -133,6 +140,9 @@ def prepare(
     inside_itself = Path(source).is_dir() and folder.resolve() == Path(source).resolve()
     if copy and inside_itself:
         raise InputError(f"{folder}: --copy would copy the folder into itself; choose another --out, or omit --copy.")
+    if views is not None and inside_itself:
+        raise InputError(f"{folder}: views would be written into the folder of the panoramas; choose another --out.")
+    options = ViewOptions(views) if isinstance(views, int) else views
     name, table = _read(
         LayoutSource(
             path=Path(source),
@@ -186,14 +196,31 @@ def prepare(
             work.remove()
             raise InputError(_no_rows_message(table, folder, rejected, n_rows))
         frame = manifest_frame(table, accepted, city, ledger)
+        panoramas = [verdicts[row.path].panorama for row in accepted]
+        ledger.extend(panorama_notes(panoramas, options))
+        if options is not None:
+
+            def views_done(done: int, total: int) -> None:
+                if progress is not None:
+                    progress(len(paths) + done, len(paths) + total)
+
+            frame, remarks = replace_panoramas(
+                frame, panoramas, [row.sha256 for row in accepted], options, folder.absolute(),
+                max_pixels=max_pixels, workers=workers, progress=views_done,
+            )  # fmt: skip
+            ledger.extend(remarks)
         if copy:
-            frame["image_path"] = _copied([row.path for row in accepted], verdicts, folder, "images")
+            whole = [path for path in dict.fromkeys(map(Path, frame["image_path"])) if path in verdicts]
+            copied = dict(zip(whole, _copied(whole, verdicts, folder, "images"), strict=True))
+            frame["image_path"] = [copied.get(Path(name), name) for name in frame["image_path"]]
             with_map = [row.map for row in accepted if row.map is not None]
             copies = dict(zip(with_map, _copied(with_map, verdicts, folder, "maps"), strict=True))
             if "map_path" in frame:
-                frame["map_path"] = [None if row.map is None else copies[row.map] for row in accepted]
+                frame["map_path"] = [None if name is None else copies[Path(name)] for name in frame["map_path"]]
         roles = _roles_used(table)
-        made_with = {"columns": roles, **({} if name is None else {"layout": name})}
+        made_with: dict[str, Any] = {"columns": roles, **({} if name is None else {"layout": name})}
+        if options is not None:
+            made_with["views"] = asdict(options)
         manifest = write_manifest(folder / MANIFEST_NAME, frame, made_with=made_with)
         work.remove()
     return PrepareResult(manifest, rejected, ledger.notes, n_rows, roles, name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import reprlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
@@ -100,6 +100,11 @@ class Ledger:
         """Count a remark that is not an error."""
         before, first = self._notes.get(code, (0, detail))
         self._notes[code] = (before + count, first)
+
+    def extend(self, notes: Iterable[Note]) -> None:
+        """Add remarks that were counted elsewhere."""
+        for note in notes:
+            self.note(note.code, note.detail, note.count)
 
     @property
     def notes(self) -> list[Note]:

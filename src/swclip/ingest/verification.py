@@ -20,12 +20,14 @@ from swclip.imaging.decode import (
     load_pixels,
     open_photograph,
 )
+from swclip.imaging.panoramas import Panorama
 from swclip.imaging.photograph_file import photograph_file, photograph_sha256
 from swclip.ingest.exif import ExifFacts, ExifNote, read_exif
+from swclip.ingest.panorama_views import recognise_panorama
 from swclip.ingest.xmp import MAX_PACKET_BYTES
 
 WORK_NAME = ".prepare.jsonl"
-_WORK_VERSION = 2
+_WORK_VERSION = 3
 _DRAFT_PX = 64
 
 _Identity = tuple[str, int, int, int]  # path, size, and times of the photograph and of its sidecar, nanoseconds
@@ -40,12 +42,14 @@ class Verdict:
         detail: The reason in words.
         sha256: SHA-256 of the file's bytes; empty if it could not be read.
         exif: Metadata of the EXIF block, the XMP packet and the sidecar file.
+        panorama: Where the photograph is or may be an equirectangular panorama.
     """
 
     reason: str | None
     detail: str
     sha256: str
     exif: ExifFacts
+    panorama: Panorama | None = None
 
 
 def verify_photograph(path: Path, max_pixels: int) -> Verdict:
@@ -59,13 +63,15 @@ def verify_photograph(path: Path, max_pixels: int) -> Verdict:
     try:
         digest = photograph_sha256(path)
         with open_photograph(path, max_pixels=max_pixels) as image:
-            exif = read_exif(image, _sidecar(path))
+            sidecar, size_px = sidecar_of(path), image.size
+            exif = read_exif(image, sidecar)
             # Decoding a JPEG at an eighth of its size still reads every byte, in a third of the time.
             image.draft(None, (_DRAFT_PX, _DRAFT_PX))
             load_pixels(image, str(path))
+            panorama = recognise_panorama(image, size_px, sidecar)
     except PhotographError as error:
         return Verdict(error.reason, error.detail, digest, ExifFacts())
-    return Verdict(None, "", digest, exif)
+    return Verdict(None, "", digest, exif, panorama)
 
 
 def sidecar_path(path: Path) -> Path | None:
@@ -77,7 +83,7 @@ def sidecar_path(path: Path) -> Path | None:
     return None
 
 
-def _sidecar(path: Path) -> tuple[str, bytes] | None:
+def sidecar_of(path: Path) -> tuple[str, bytes] | None:
     """Read the sidecar of a photograph; one that cannot be read is an empty packet, which is noted."""
     beside = sidecar_path(path)
     if beside is None:
@@ -136,6 +142,8 @@ class WorkFile:
             return
         facts = {} if verdict.exif == ExifFacts() else asdict(verdict.exif)
         line = {"file": identity, "sha256": verdict.sha256, "exif": facts}
+        if verdict.panorama is not None:
+            line["panorama"] = asdict(verdict.panorama)
         try:
             self._stream.write(json.dumps(line) + "\n")
         except OSError as error:
@@ -162,8 +170,9 @@ class WorkFile:
                 name, size, time, sidecar_time = value["file"]
                 exif = ExifFacts(**value["exif"])
                 exif = replace(exif, notes=tuple(ExifNote(*note) for note in exif.notes))
+                panorama = Panorama(**value["panorama"]) if "panorama" in value else None
                 verdicts[(str(name), int(size), int(time), int(sidecar_time))] = Verdict(
-                    None, "", str(value["sha256"]), exif
+                    None, "", str(value["sha256"]), exif, panorama
                 )
             except (ValueError, KeyError, TypeError):
                 if number == 0:

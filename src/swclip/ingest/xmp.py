@@ -10,7 +10,8 @@ MAX_PACKET_BYTES = 8 * 2**20
 """Limit of a packet: edits of a raw converter take some hundred kilobytes."""
 
 _EXIF = "http://ns.adobe.com/exif/1.0/ "
-_POSE = "http://ns.google.com/photos/1.0/panorama/ PoseHeadingDegrees"
+_GPANO = "http://ns.google.com/photos/1.0/panorama/ "
+_POSE = f"{_GPANO}PoseHeadingDegrees"
 _CREATED = ("http://ns.adobe.com/photoshop/1.0/ DateCreated", "http://ns.adobe.com/xap/1.0/ CreateDate")
 _EXIF_NAMES = (
     "DateTimeOriginal", "GPSHPositioningError", "GPSImgDirection", "GPSImgDirectionRef", "GPSLatitude", "GPSLongitude",
@@ -64,6 +65,15 @@ def exif_tags_of_xmp(packet: bytes | str) -> tuple[dict[int, Any], dict[int, Any
     return _stated(details), _stated(gps)
 
 
+def gpano_of_xmp(packet: bytes | str) -> dict[str, str]:
+    """Read the properties of a panorama (GPano) by their names without prefix, such as PosePitchDegrees.
+
+    Raises:
+        XmpError: As `exif_tags_of_xmp`.
+    """
+    return {name.removeprefix(_GPANO): value for name, value in _properties(packet).items() if name.startswith(_GPANO)}
+
+
 def _properties(packet: bytes | str) -> dict[str, str]:
     """Return the simple properties of a packet, written as attributes or as elements; the first of each name."""
     if len(packet) > MAX_PACKET_BYTES:
@@ -77,11 +87,11 @@ def _properties(packet: bytes | str) -> dict[str, str]:
     def start(name: str, attributes: dict[str, str]) -> None:
         text.clear()
         for key, value in attributes.items():
-            if key in _NAMES:
+            if key in _NAMES or key.startswith(_GPANO):
                 values.setdefault(key, value.strip())
 
     def end(name: str) -> None:
-        if name in _NAMES:
+        if name in _NAMES or name.startswith(_GPANO):
             values.setdefault(name, "".join(text).strip())
 
     def refuse(*_: object) -> None:
