@@ -271,16 +271,16 @@ def _padded(image: Image.Image, panorama: Panorama) -> UInt8[np.ndarray, "h+2 w+
     """The pixels with those beyond the edges: from the other edge at the seam, and from across the pole above."""
     pixels = np.asarray(image.convert("RGB"))
     round_sphere = panorama.width > 1.0 - 0.5 / pixels.shape[1]
-    first, last = pixels[:, :1], pixels[:, -1:]
-    pixels = np.concatenate([last, pixels, first] if round_sphere else [first, pixels, last], axis=1)
     above, below = pixels[:1], pixels[-1:]
     if round_sphere:
-        half = (pixels.shape[1] - 2) // 2
+        half = pixels.shape[1] // 2
         if panorama.top == 0.0:
             above = np.roll(above, half, axis=1)
         if panorama.top + panorama.height >= 1.0 - 1e-9:
             below = np.roll(below, half, axis=1)
-    return np.concatenate([above, pixels, below])
+    pixels = np.concatenate([above, pixels, below])
+    first, last = pixels[:, :1], pixels[:, -1:]
+    return np.concatenate([last, pixels, first] if round_sphere else [first, pixels, last], axis=1)
 
 
 def _rotation(panorama: Panorama, options: ViewOptions, heading_deg: float) -> Float64[np.ndarray, "3 3"]:

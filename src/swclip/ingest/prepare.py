@@ -216,7 +216,7 @@ def prepare(
             with_map = [row.map for row in accepted if row.map is not None]
             copies = dict(zip(with_map, _copied(with_map, verdicts, folder, "maps"), strict=True))
             if "map_path" in frame:
-                frame["map_path"] = [None if name is None else copies[Path(name)] for name in frame["map_path"]]
+                frame["map_path"] = [None if pd.isna(name) else copies[Path(name)] for name in frame["map_path"]]
         roles = _roles_used(table)
         made_with: dict[str, Any] = {"columns": roles, **({} if name is None else {"layout": name})}
         if options is not None:
