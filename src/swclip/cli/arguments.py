@@ -32,6 +32,7 @@ _POSITIONAL: dict[str, dict[str, tuple[str, ...]]] = {
     "serve": {"GALLERY": (_GALLERY,)},
     "export": {"SOURCE": (_RUN, _GALLERY, _MODEL)},
     "push": {"RUN": (_RUN,)},
+    "attribution": {"SOURCE": (_MANIFEST, _GALLERY)},
     "gallery append": {"GALLERY": (_GALLERY,), "MANIFEST": (_MANIFEST,)},
     "gallery upsert": {"GALLERY": (_GALLERY,), "MANIFEST": (_MANIFEST,)},
     **{

@@ -364,6 +364,11 @@ def _info_rows(contents: GalleryInfo) -> list[tuple[str, str]]:
         ("thumbnails", f"{contents.thumbnails:,}"),
         *((f"candidates in {city or 'unknown city'}", f"{count:,}") for city, count in contents.cities.items()),
         *((f"entries from {source or 'unknown source'}", f"{count:,}") for source, count in contents.sources.items()),
+        *(
+            (f"photographs under {licence or 'no stated licence'}", f"{count:,}")
+            for licence, count in contents.licences.items()
+        ),
+        ("authors", f"{contents.authors:,}" if contents.authors else "not stated"),
         ("latitude, longitude", f"{south:.5f}, {west:.5f} to {north:.5f}, {east:.5f}"),
         ("captured", "unknown" if contents.captured is None else " to ".join(contents.captured)),
         (

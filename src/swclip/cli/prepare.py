@@ -56,6 +56,10 @@ class ColumnOptions:
     "Column of captions."
     map_column: str | None = None
     "Column of paths of map tiles."
+    author_column: str | None = None
+    "Column of the people or organisations to be named with the photographs."
+    source_url_column: str | None = None
+    "Column of addresses of the photographs' pages."
 
     def names(self) -> ColumnNames:
         """The columns by role."""

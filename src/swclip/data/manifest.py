@@ -35,6 +35,7 @@ METADATA_KEY = b"swclip.manifest"
 FLOAT_COLUMNS = ("lat_deg", "lon_deg", "accuracy_m", "heading_deg")
 TEXT_COLUMNS = (
     "image_id", "image_path", "city", "place_id", "sequence_id", "licence", "source", "caption", "map_path",
+    "author", "source_url",
 )  # fmt: skip
 PATH_COLUMNS = ("image_path", "map_path")
 REQUIRED_COLUMNS = ("image_id", "image_path", "lat_deg", "lon_deg")
@@ -54,9 +55,9 @@ COLUMNS = (
 )
 """The columns of every manifest, in order. Further ones may follow and are kept."""
 
-OPTIONAL_COLUMNS = ("caption", "map_path")
-"""Columns that a manifest may have after those: a text about the photograph, and a map tile around it. A value is null
-where a photograph has none."""
+OPTIONAL_COLUMNS = ("caption", "map_path", "author", "source_url")
+"""Columns that a manifest may have after those: a text about the photograph, a map tile around it, who must be named
+where it is shown, and the address of its page or record. A value is null where a photograph has none."""
 
 _TYPES = {
     **dict.fromkeys(FLOAT_COLUMNS, pa.float64()),

@@ -11,6 +11,7 @@ import pandas as pd
 import pyarrow as pa
 
 from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.data.attribution import attribution_table
 from swclip.data.candidates import GalleryRule, build_candidates
 from swclip.data.grouping import distinct_positions, first_of_group, position_name, position_steps, text_or_none
 from swclip.data.manifest import Manifest
@@ -121,6 +122,9 @@ def build_gallery(
         "made_with": {"swclip": own_version()},
     }
     gallery = replace(gallery_from_embeddings(candidates, locations, photographs, meta, bank), verifier=verifier)
+    if manifest is not None and gallery.image_ids:
+        shown = manifest.frame.iloc[[row_of[image_id] for image_id in gallery.image_ids]]
+        gallery = replace(gallery, image_attribution=attribution_table(shown))
     if model.whitening is None:
         return gallery
     rows = np.zeros((len(gallery.image_ids), model.whitening.dimensions), dtype=np.float16)  # as the table keeps them

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from jaxtyping import Float32, Float64, Int64
 
 from swclip.calibration.posterior_config import PosteriorConfig
@@ -36,6 +37,8 @@ class Gallery:
             where it was not measured.
         image_whitened: (P, W) whitened features of the photographs, unit vectors rounded to float16; None where the
             model has no whitening.
+        image_attribution: Columns licence, author and source_url of the P photographs (`swclip.data.attribution`); None
+            where none states one.
         verifier: Compares queries in detail with these photographs, such as by patch features
             (`swclip.gallery.patches`); None for a gallery without them.
 
@@ -54,6 +57,7 @@ class Gallery:
     image_hubness: Float32[np.ndarray, " p"] | None = None
     image_whitened: Float32[np.ndarray, "p w"] | None = None
     verifier: Verifier | None = None
+    image_attribution: pa.Table | None = None
 
     def __post_init__(self) -> None:
         m, p = len(self.candidate_ids), len(self.image_ids)
@@ -70,6 +74,8 @@ class Gallery:
             shapes["image_hubness"] = (self.image_hubness.shape, (p,))
         if self.image_whitened is not None:
             shapes["image_whitened"] = (self.image_whitened.shape, (p, self.image_whitened.shape[-1]))
+        if self.image_attribution is not None:
+            shapes["image_attribution"] = ((self.image_attribution.num_rows,), (p,))
         for name, (shape, expected) in shapes.items():
             if shape != expected:
                 raise InputError(f"gallery: {name} has shape {shape}, and {expected} is needed.")
@@ -118,6 +124,7 @@ class Gallery:
             image_hubness=None if self.image_hubness is None else self.image_hubness[photographs],
             image_whitened=None if self.image_whitened is None else self.image_whitened[photographs],
             verifier=self.verifier,
+            image_attribution=None if self.image_attribution is None else self.image_attribution.take(photographs),
         )
 
     def check_model(self, fingerprint: str, model_name: str, gallery_name: str = "the gallery") -> None:

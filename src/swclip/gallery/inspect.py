@@ -9,15 +9,18 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 from jaxtyping import Bool
 from PIL import Image
 
+from swclip.data.attribution import Credit, credits_of
 from swclip.gallery.ann import index_state
 from swclip.gallery.assign_candidates import positions_of
+from swclip.gallery.filters import EntryFilter
 from swclip.gallery.folder import size_bytes
-from swclip.gallery.schema import EMBEDDINGS, PATCHES, matrix, photograph_key, position_key
+from swclip.gallery.schema import ATTRIBUTION, EMBEDDINGS, PATCHES, attribution_of, matrix, photograph_key, position_key
 from swclip.geo.coordinates import valid_positions
 
 if TYPE_CHECKING:
@@ -172,7 +175,17 @@ def _broken(thumbnail: pa.Scalar) -> bool:
     return False
 
 
-_COLUMNS = ("candidate_id", "lat_deg", "lon_deg", "city", "image_id", "accuracy_m", "captured_at", "source")
+_COLUMNS = (
+    "candidate_id",
+    "lat_deg",
+    "lon_deg",
+    "city",
+    "image_id",
+    "accuracy_m",
+    "captured_at",
+    "source",
+    *ATTRIBUTION,
+)
 
 
 @dataclass(frozen=True)
@@ -189,6 +202,8 @@ class GalleryInfo:
         thumbnails: Entries with a thumbnail.
         cities: Candidates of each city, the largest first; "" for those without one.
         sources: Entries of each source, the largest first.
+        licences: Photographs of each licence, the largest first; "" for those that state none.
+        authors: Number of different authors of photographs.
         bbox_deg: South, west, north, east; east is below west where the gallery spans the antimeridian.
         captured: First and last time (ISO 8601, UTC), None where no entry has one.
         accuracy_m: Median and 95th percentile of the stated GPS accuracy, None where no entry has one.
@@ -211,6 +226,8 @@ class GalleryInfo:
     thumbnails: int
     cities: dict[str, int]
     sources: dict[str, int]
+    licences: dict[str, int]
+    authors: int
     bbox_deg: tuple[float, float, float, float]
     captured: tuple[str, str] | None
     accuracy_m: tuple[float, float] | None
@@ -238,6 +255,8 @@ def gallery_info(store: GalleryStore) -> GalleryInfo:
     accuracy = accuracy[np.isfinite(accuracy)]
     versions = store.versions()
     patch_features, patch_bytes = _patches(store)
+    photographs = table.filter(table["image_id"].is_valid())
+    attribution = attribution_of(photographs)
     return GalleryInfo(
         path=store.path,
         fingerprint=store.description.fingerprint,
@@ -248,6 +267,8 @@ def gallery_info(store: GalleryStore) -> GalleryInfo:
         thumbnails=len(store.with_thumbnail()),
         cities=_counts(places["city"].to_pylist()),
         sources=_counts(table["source"].to_pylist()),
+        licences=_counts(photographs["licence"].to_pylist()),
+        authors=0 if attribution is None else pc.count_distinct(attribution["author"]).as_py(),
         bbox_deg=_bbox_deg(positions_of(places)),
         captured=None if times["min"] is None else (times["min"].isoformat(), times["max"].isoformat()),
         accuracy_m=(float(np.median(accuracy)), float(np.quantile(accuracy, 0.95))) if len(accuracy) else None,
@@ -260,6 +281,15 @@ def gallery_info(store: GalleryStore) -> GalleryInfo:
         versions=len(versions),
         meta=dict(store.description.meta),
     )
+
+
+def photograph_credits(store: GalleryStore) -> list[Credit]:
+    """What must be shown with the photographs of a gallery; see `swclip.data.attribution`."""
+    photographs = store.read(("image_id", "source", *ATTRIBUTION), EntryFilter(photographs=True)).sort_by("image_id")
+    attribution = attribution_of(photographs)
+    columns = {} if attribution is None else {name: attribution[name] for name in attribution.column_names}
+    table = {name: column.to_pylist() for name, column in (("source", photographs["source"]), *columns.items())}
+    return credits_of(pd.DataFrame(table, dtype=object))
 
 
 def _patches(store: GalleryStore) -> tuple[int, int]:

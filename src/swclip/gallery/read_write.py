@@ -26,9 +26,11 @@ from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Bank, write_bank
 from swclip.gallery.patches import PatchSource, PatchTable
 from swclip.gallery.schema import (
+    ATTRIBUTION,
     DETAILS,
     PATCHES,
     Description,
+    attribution_of,
     entry_schema,
     matrix,
     photograph_key,
@@ -50,6 +52,7 @@ COLUMNS = (
     "location_embedding",
     "image_embedding",
     "image_hubness",
+    *ATTRIBUTION,
 )
 """The columns that answers need, beside whitened features."""
 
@@ -264,6 +267,7 @@ def gallery_from_table(table: pa.Table, description: Description, name: str) -> 
         image_whitened=(
             _taken(table["image_whitened"], photograph_entries, description.whitened) if description.whitened else None
         ),
+        image_attribution=attribution_of(table.select(ATTRIBUTION).take(photograph_entries)),
     )
 
 

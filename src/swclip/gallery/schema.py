@@ -17,6 +17,7 @@ import pandas as pd
 import pyarrow as pa
 from jaxtyping import Bool, Float32
 
+from swclip.data.attribution import ATTRIBUTION_COLUMNS, attribution_table
 from swclip.data.manifest import COLUMNS, PATH_COLUMNS, Manifest
 from swclip.errors import ArtefactError, MismatchError
 
@@ -220,6 +221,24 @@ def manifest_details(manifest: Manifest) -> pa.Table:
         values = extra if name == "extra" else frame[name]
         columns[name] = pa.array(values, kind, from_pandas=True)
     return pa.table(columns)
+
+
+ATTRIBUTION = ("licence", "extra")
+"""The columns that `attribution_of` needs."""
+
+
+def attribution_of(entries: pa.Table) -> pa.Table | None:
+    """The attribution of entries as of `swclip.data.attribution.attribution_table`; None where none states one.
+
+    Args:
+        entries: At least `ATTRIBUTION`; authors and source addresses are further columns, in `extra`.
+    """
+    further = [
+        json.loads(text) if text is not None and ('"author"' in text or '"source_url"' in text) else {}
+        for text in entries["extra"].to_pylist()
+    ]
+    columns = {name: [values.get(name) for values in further] for name in ATTRIBUTION_COLUMNS}
+    return attribution_table(pd.DataFrame({**columns, "licence": entries["licence"].to_pylist()}, dtype=object))
 
 
 def _object(values: dict[str, Any]) -> str | None:

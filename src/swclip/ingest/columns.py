@@ -43,6 +43,8 @@ class ColumnNames:
     image_id: str | None = None
     caption: str | None = None
     map: str | None = None
+    author: str | None = None
+    source_url: str | None = None
 
 
 ROLES = tuple(field.name for field in fields(ColumnNames))
@@ -51,6 +53,10 @@ POSITION_ROLES = ("lat", "lon", "lat_ref", "lon_ref", "position")
 
 def _words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
+
+
+def _one_by_one(text: str) -> tuple[tuple[str, ...], ...]:
+    return tuple((name,) for name in text.split())
 
 
 # Lower-case letters and digits only. A name in a later tuple counts only if no name of an earlier tuple is present.
@@ -94,6 +100,15 @@ SYNONYMS: dict[str, tuple[tuple[str, ...], ...]] = {
     "image_id": (_words("imageid imagekey photoid imgid"), _words("featureid")),
     # Archives have a title and a description of each photograph: the description is longer and more informative.
     "caption": (_words("caption imagecaption photocaption"), _words("description"), _words("text"), _words("title")),
+    # Archives have several of these side by side: the first in this order counts, and none is refused.
+    "author": _one_by_one(
+        "author authorname attribution credit credits photographer artist creator creatorname creatorusername "
+        "producer uploader ownername owner copyrightholder rightsholder copyright"
+    ),
+    "source_url": _one_by_one(
+        "sourceurl sourcepage sourceaddress sourcelink pageurl photopage photopageurl permalink webpage itemurl "
+        "recordurl detailurl"
+    ),
     "map": (_words("map mappath mapfile mapimage maptile maptilepath"), ()),
 }
 
@@ -197,6 +212,7 @@ def _meaning(role: str) -> str:
         "lat_ref": "letter of the latitude",
         "lon_ref": "letter of the longitude",
         "map": "map tile",
+        "source_url": "address of the photograph's page",
     }
     return names.get(role, role.replace("_", " "))
 
@@ -213,7 +229,7 @@ def _quoted(name: str) -> str:
 
 _FLAGS = frozenset({"true", "false", "yes", "no", "t", "f", "y", "n"})
 _ANY_VALUES = frozenset(
-    {"image", "lat", "lon", "lat_ref", "lon_ref", "position", "accuracy", "time", "caption", "map"}
+    {"image", "lat", "lon", "lat_ref", "lon_ref", "position", "accuracy", "time", "caption", "map", "source_url"}
 )  # their parsers reject others
 _RADIANS = re.compile(r"[(\[_\s]rad(ian)?s?\b", re.I)
 _FEW = 4

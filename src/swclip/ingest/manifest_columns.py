@@ -56,9 +56,10 @@ def manifest_frame(table: SourceTable, rows: list[Row], city: str | None, ledger
         columns[name] = [None] * len(rows) if values is None else [_text(values[i]) for i in index]
     if city is not None:
         columns["city"] = [city] * len(rows)
-    captions = table.values("caption")
-    if captions is not None:
-        columns["caption"] = [_text(captions[i]) for i in index]
+    for role in ("caption", "author", "source_url"):
+        texts = table.values(role)
+        if texts is not None:
+            columns[role] = [_text(texts[i]) for i in index]
     if any(row.captured_month is not None for row in rows):
         columns["captured_month"] = [row.captured_month for row in rows]
     if "map" in table.columns:

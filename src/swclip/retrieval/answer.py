@@ -15,6 +15,7 @@ from swclip.calibration.in_area import InArea
 from swclip.calibration.posterior_config import EstimatorName, PosteriorConfig
 from swclip.calibration.region_of_answer import RegionBuilder, outside_area
 from swclip.calibration.stated import StatedProbabilities
+from swclip.data.attribution import ATTRIBUTION_COLUMNS
 from swclip.gallery.gallery import Gallery
 from swclip.geo.coordinates import rounded_deg
 from swclip.geo.distance import geodesic_m
@@ -196,9 +197,27 @@ def _ranked(
         )
         for row, position, distance_m in zip(rows, positions, distances_m, strict=True)
     )
-    if evidence is None:
+    if evidence is not None:
+        listed = (_with_evidence(candidate, rank, evidence, gallery, names) for rank, candidate in enumerate(listed))
+    if gallery.image_attribution is None:
         return tuple(listed)
-    return tuple(_with_evidence(candidate, rank, evidence, gallery, names) for rank, candidate in enumerate(listed))
+    return tuple(
+        _with_attribution(candidate, candidates.photographed.of_candidate(int(row)), gallery)
+        for candidate, row in zip(listed, rows, strict=True)
+    )
+
+
+def _with_attribution(
+    candidate: RankedCandidate, photographs: Int64[np.ndarray, " p"], gallery: Gallery
+) -> RankedCandidate:
+    """Add what must be shown with the photographs of a candidate, in their order."""
+    assert gallery.image_attribution is not None
+    row_of = {gallery.image_ids[row]: row for row in photographs.tolist()}
+    shown = gallery.image_attribution.take([row_of[image_id] for image_id in candidate.image_ids])
+    if all(column.null_count == len(column) for column in shown.columns):
+        return candidate
+    update = {f"image_{name}s": tuple(shown[name].to_pylist()) for name in ATTRIBUTION_COLUMNS}
+    return candidate.model_copy(update=update)
 
 
 def _with_evidence(

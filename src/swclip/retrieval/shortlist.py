@@ -31,6 +31,7 @@ from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ArtefactError, ConfigError
 from swclip.gallery import ann
 from swclip.gallery.gallery import Gallery
+from swclip.gallery.schema import ATTRIBUTION, attribution_of
 from swclip.geo.neighbours import SphereIndex
 from swclip.geo.spatial_smoothing import reach_m
 from swclip.models.photograph_vectors import PhotographVectors, Vectors, as_vectors
@@ -152,7 +153,8 @@ class Shortlister:
         photographs = np.flatnonzero(np.isin(self.gallery.image_rows, rows))
         location_ids, image_ids = self._location_row_ids[rows], self._image_row_ids[photographs]
         row_ids = np.unique(np.concatenate([location_ids, image_ids]))
-        columns = [LOCATION, IMAGE, *(name for name in (_HUBNESS, WHITENED) if name in self.table.schema.names)]
+        optional = (_HUBNESS, WHITENED, *ATTRIBUTION)
+        columns = [LOCATION, IMAGE, *(name for name in optional if name in self.table.schema.names)]
         table = ann.take(self.table, row_ids, columns)
         dim = int(table.schema.field(LOCATION).type.list_size)
         location_at, image_at = np.searchsorted(row_ids, location_ids), np.searchsorted(row_ids, image_ids)
@@ -170,6 +172,9 @@ class Shortlister:
             image_embeddings=ann.matrix(table[IMAGE], dim)[image_at],
             image_hubness=image_hubness,
             image_whitened=image_whitened,
+            image_attribution=(
+                attribution_of(table.select(ATTRIBUTION).take(image_at)) if {*ATTRIBUTION} <= {*columns} else None
+            ),
         )
 
     def shortlist(self, query: Vectors, config: PosteriorConfig) -> Shortlist:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from swclip.answers.record import Answer
 from swclip.calibration.posterior_config import ESTIMATOR_NAMES
+from swclip.data.attribution import licence_url
 from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import geodesic_m
 from swclip.reporting.tiles import Tiles
@@ -153,6 +154,9 @@ class GalleryResponse(Model):
     posterior: dict[str, Any] = Field(description="How scores become probabilities.")
     calibration: CalibrationInfo | None
     thumbnails: bool = Field(description="Whether /v2/gallery/photographs is available.")
+    licence_urls: dict[str, str] = Field(
+        description="Addresses of the texts of the photographs' licences, where they are known."
+    )
     tiles: TilesInfo | None
     limits: LimitsInfo
 
@@ -270,6 +274,7 @@ def gallery_response(locator: Locator, limits: Limits, *, thumbnails: bool, tile
             areas=calibration.calibrated_areas,
         ),
         thumbnails=thumbnails,
+        licence_urls=_licence_urls(gallery),
         tiles=None
         if tiles is None
         else TilesInfo(url=tiles.url, attribution=tiles.attribution, max_zoom=tiles.max_zoom),
@@ -281,6 +286,13 @@ def gallery_response(locator: Locator, limits: Limits, *, thumbnails: bool, tile
             timeout_s=limits.timeout_s,
         ),
     )
+
+
+def _licence_urls(gallery: Gallery) -> dict[str, str]:
+    if gallery.image_attribution is None:
+        return {}
+    names = (name for name in gallery.image_attribution["licence"].unique().to_pylist() if name is not None)
+    return {name: url for name in sorted(names) if (url := licence_url(name)) is not None}
 
 
 def points_geojson(gallery: Gallery, max_points: int) -> dict[str, Any]:

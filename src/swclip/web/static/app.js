@@ -63,7 +63,7 @@ function show(result, options) {
   current = result;
   hovered = -1;
   cells = prepareCells(result.posterior);
-  showAnswer(result, { protocol: gallery?.calibration?.protocol, inAreaThreshold: gallery?.calibration?.in_area_threshold, ...options, hasThumbnails: Boolean(gallery?.thumbnails), oneCity: gallery?.cities.length === 1 });
+  showAnswer(result, { protocol: gallery?.calibration?.protocol, inAreaThreshold: gallery?.calibration?.in_area_threshold, ...options, hasThumbnails: Boolean(gallery?.thumbnails), licenceUrls: gallery?.licence_urls, oneCity: gallery?.cities.length === 1 });
   showLevel();
   byId("legend").hidden = false;
   byId("legend-exif").hidden = !(result.exif || []).some((item) => item.position);

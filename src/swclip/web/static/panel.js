@@ -19,7 +19,7 @@ function calibratedOn(region, protocol) {
     || " of the gallery’s area");
 }
 
-export function showAnswer({ answer, exif }, { shared, hasThumbnails, combined, all, oneCity, protocol, inAreaThreshold }) {
+export function showAnswer({ answer, exif }, { shared, hasThumbnails, licenceUrls, combined, all, oneCity, protocol, inAreaThreshold }) {
   byId("answer").hidden = false;
   byId("answer-title").textContent = shared ? "A shared answer" : combined
     ? `Answer to ${all ? "all" : combined} photographs together` : "Answer";
@@ -35,7 +35,7 @@ export function showAnswer({ answer, exif }, { shared, hasThumbnails, combined, 
   setText("calibration", answer.region.calibrated
     ? `Calibrated on ${calibratedOn(answer.region, protocol)}: there, regions contained the true position this often.`
     : "Not calibrated: the region contains this share of the model’s probability, which may be overconfident.");
-  showPlaces(answer, hasThumbnails);
+  showPlaces(answer, hasThumbnails, licenceUrls);
 }
 
 // The text that changes with the slider.
@@ -67,7 +67,29 @@ async function picture(imageId, alt) {
   }
 }
 
-function showPlaces(answer, hasThumbnails) {
+// Only web addresses become links: a manifest may hold others.
+function credited(text, url) {
+  if (!/^https?:\/\//.test(url || "")) return document.createTextNode(text);
+  const link = document.createElement("a");
+  link.href = url;
+  link.rel = "noreferrer";
+  link.target = "_blank";
+  link.textContent = text;
+  return link;
+}
+
+// "Photograph: Ada Byron, CC-BY-SA-4.0", below a photograph of the gallery; null where nothing is stated.
+function credit(candidate, licenceUrls) {
+  const [author, licence, source] = [candidate.image_authors?.[0], candidate.image_licences?.[0], candidate.image_source_urls?.[0]];
+  if (!author && !licence && !source) return null;
+  const line = document.createElement("p");
+  line.className = "credit";
+  line.append("Photograph: ", credited(author || (source ? "source" : "author not stated"), source), ", ",
+    licence ? credited(licence, licenceUrls?.[licence]) : "licence not stated");
+  return line;
+}
+
+function showPlaces(answer, hasThumbnails, licenceUrls) {
   const list = byId("places");
   for (const image of list.querySelectorAll("img")) URL.revokeObjectURL(image.src);
   list.replaceChildren(...answer.candidates.map((candidate, i) => {
@@ -91,6 +113,8 @@ function showPlaces(answer, hasThumbnails) {
       picture(candidate.image_ids[0], `Most similar photograph of place ${i + 1} in the gallery`).then((image) => placeholder.replaceWith(image));
     } else button.className = "bare";
     item.append(button);
+    const shown = hasThumbnails && count ? credit(candidate, licenceUrls) : null;
+    if (shown) item.append(shown);
     return item;
   }));
 }
