@@ -58,7 +58,13 @@ def test_table_of_version_1_has_only_more_columns(tmp_path: Path) -> None:
     expected = pq.read_table(Path(__file__).parent / "as_version_1" / "answers.parquet")
     # Not the bytes, in which the version of pyarrow is.
     table = pq.read_table(tmp_path / "answers.parquet").drop_columns(["in_area_probability"])
-    assert table.equals(expected, check_metadata=True)
+    assert table.schema.metadata == expected.schema.metadata
+    assert table.drop_columns(["candidates"]).equals(expected.drop_columns(["candidates"]))
+    candidates = table["candidates"].to_pylist()
+    for candidate in (candidate for of_answer in candidates for candidate in of_answer):
+        for name in ("image_licences", "image_authors", "image_source_urls"):
+            assert candidate.pop(name) == []
+    assert candidates == expected["candidates"].to_pylist()
 
 
 def test_geopandas_reads_the_table(tmp_path: Path) -> None:

@@ -320,3 +320,47 @@ def test_large_gallery_is_searched_on_disk(
     assert json.loads(capsys.readouterr().out)[0]["left_out_at_most"] is None
     assert run(["locate", gallery, str(town / "p03-0.jpg"), "--search", "memory"]) == 0
     assert json.loads(capsys.readouterr().out)[0]["left_out_at_most"] == 0.0
+
+
+def test_attribution_goes_from_a_table_to_answers_and_credits(
+    made: Path, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    frame = read_manifest(town).frame[:6]
+    table = frame[["image_path", "lat_deg", "lon_deg"]].assign(
+        license=["CC-BY-SA-4.0"] * 5 + [""], Photographer=["Ada"] * 3 + ["Bo", "", ""], copyright="2021",
+        permalink=[f"https://example.org/{i}" for i in range(6)],
+    )  # fmt: skip
+    table.to_csv(town / "credited.csv", index=False)
+    data, gallery = str(tmp_path / "data"), str(tmp_path / "gallery")
+    assert run(["prepare", str(town / "credited.csv"), "--out", data]) == 0
+    written = read_manifest(data).frame
+    assert written["author"].tolist() == ["Ada"] * 3 + ["Bo", None, None]
+    assert written["source_url"].tolist() == table["permalink"].tolist()
+    assert run(["index", str(made / "run"), data, "--out", gallery]) == 0
+    capsys.readouterr()
+    credits = []
+    for source in (data, gallery):
+        assert run(["attribution", source, "--format", "json"]) == 0
+        credits.append(json.loads(capsys.readouterr().out))
+    assert credits[0]["credits"] == credits[1]["credits"]
+    assert (credits[0]["photographs"], credits[0]["without_licence"], credits[0]["without_author"]) == (6, 1, 2)
+    assert run(["attribution", gallery]) == 0
+    assert "1 photograph states no licence" in capsys.readouterr().out
+    assert run(["attribution", gallery, "--out", str(tmp_path / "credits.html")]) == 0
+    assert "https://example.org/5" in (tmp_path / "credits.html").read_text()
+    assert run(["gallery", "info", gallery]) == 0
+    assert "photographs under CC-BY-SA-4.0" in capsys.readouterr().err
+    photograph = str(town / "p00-0.jpg")
+    assert run(["locate", gallery, photograph]) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    first = answer["candidates"][0]
+    by_id = written.set_index("image_id")
+    for name in ("licence", "author", "source_url"):
+        expected = [None if pd.isna(value) else value for value in by_id[name][first["image_ids"]]]
+        assert first[f"image_{name}s"] == expected
+    for kind, words in (("csv", "https://example.org/"), ("geojson", "CC-BY-SA-4.0")):
+        assert run(["locate", gallery, photograph, "--format", kind]) == 0
+        assert words in capsys.readouterr().out
+    assert run(["locate", gallery, photograph, "--out", str(tmp_path / "answers.parquet")]) == 0
+    (row,) = geopandas.read_parquet(tmp_path / "answers.parquet")["candidates"]
+    assert list(row[0]["image_source_urls"]) == first["image_source_urls"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,17 +13,19 @@ import pyarrow as pa
 import pytest
 
 from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.data.attribution import credits_of
 from swclip.data.manifest import Manifest, write_manifest
 from swclip.errors import ArtefactError, InputError, MismatchError
 from swclip.gallery.build import build_gallery, candidates_of, insert_photographs, manifest_candidates, thumbnails_of
 from swclip.gallery.filters import EntryFilter
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import Bank, read_bank
-from swclip.gallery.inspect import verify
+from swclip.gallery.inspect import gallery_info, photograph_credits, verify
 from swclip.gallery.read_write import gallery_from_table, load_gallery, save_gallery
 from swclip.gallery.schema import manifest_details
 from swclip.gallery.store import GalleryStore
 from swclip.models.embed import embed_photographs, embed_positions
+from swclip.retrieval.shortlist import Shortlister
 
 COUNT = 24
 
@@ -69,6 +72,33 @@ def _same(actual: Gallery, expected: Gallery) -> None:
     assert (actual.image_hubness is None) == (expected.image_hubness is None)
     if actual.image_hubness is not None and expected.image_hubness is not None:
         np.testing.assert_allclose(actual.image_hubness, expected.image_hubness, atol=1e-6)
+
+
+def test_attribution_is_that_of_the_manifest_however_the_gallery_is_made(
+    manifest: Manifest, tmp_path: Path, model: Any
+) -> None:
+    frame = manifest.frame.assign(
+        author=[None if i % 4 == 3 else f"Ada {i % 4}" for i in range(COUNT)],
+        source_url=[f"https://example.org/{i}" for i in range(COUNT)],
+    )
+    manifest = write_manifest(tmp_path / "credited.parquet", frame)
+    in_memory = build_gallery(model, manifest_candidates(manifest), manifest)
+    folder = tmp_path / "gallery"
+    first = build_gallery(model, candidates_of(_some(manifest, slice(0, 7))), _some(manifest, slice(0, 7)))
+    save_gallery(first, folder, model, details=manifest_details(_some(manifest, slice(0, 7))))
+    insert_photographs(GalleryStore.open(folder), model, manifest)
+    expected = frame.set_index("image_id")
+    on_disk = load_gallery(folder)
+    shortlister = Shortlister(GalleryStore.open(folder).table, on_disk.meta)
+    rows = np.array([1, 4, 9])
+    for gallery in (in_memory, on_disk, on_disk.take(rows), shortlister.read(rows)):
+        assert gallery.image_attribution is not None
+        for name in ("licence", "author", "source_url"):
+            values = [None if pd.isna(value) else value for value in expected[name][gallery.image_ids]]
+            assert gallery.image_attribution[name].to_pylist() == values
+    info = gallery_info(GalleryStore.open(folder))
+    assert (info.licences, info.authors) == ({"CC0": COUNT}, 3)
+    assert photograph_credits(GalleryStore.open(folder)) == credits_of(frame)
 
 
 @pytest.mark.parametrize("with_bank", [True, False])

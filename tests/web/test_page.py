@@ -15,6 +15,7 @@ from typing import Any
 import h3
 import httpx
 import numpy as np
+import pandas as pd
 import pytest
 import shapely
 
@@ -22,6 +23,7 @@ from fixtures.accessibility import findings
 from fixtures.service import Served, send
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.in_area import InArea
+from swclip.data.attribution import attribution_table
 from swclip.data.manifest import read_manifest
 from swclip.reporting.tiles import Tiles
 from swclip.retrieval.locator import Locator
@@ -146,6 +148,49 @@ def test_dropped_photograph_is_located(
     assert page.locator("#map").bounding_box()["width"] > 300
     page.screenshot(path=tmp_path / f"{width}.png", full_page=True)
     assert (tmp_path / f"{width}.png").stat().st_size > 20_000
+
+
+@pytest.mark.parametrize("width", WIDTHS)
+def test_photographs_of_the_gallery_are_credited(
+    serve: Any, locator: Locator, town: Path, visit: Any, photographs: list[bytes], width: int, tmp_path: Path
+) -> None:
+    ids = locator.gallery.image_ids
+    credits = {
+        "p00": ("CC-BY-SA-4.0", "Ada <b>Byron</b>", "https://example.org/0?a=1&b=2"),
+        "p01": ("own terms", None, "javascript:alert(1)"),
+    }
+    rows = [credits.get(image_id[:3], (None, None, None)) for image_id in ids]
+    table = attribution_table(pd.DataFrame(rows, columns=["licence", "author", "source_url"], dtype=object))
+    credited = Locator(
+        replace(locator.gallery, image_attribution=table),
+        locator.model,
+        locator.posterior,
+        calibration=locator.calibration,
+    )
+    thumbnails = Thumbnails.of_manifest(read_manifest(town), ids)
+    with serve(credited, thumbnails=thumbnails) as served:
+        page = visit(served, width)
+        choose(page, photographs[0])
+        answered(page)
+        page.wait_for_selector("#places img")
+        result = ask(served, photographs[0])
+        places = page.locator("#places li")
+        shown = {}
+        for i, candidate in enumerate(result["answer"]["candidates"]):
+            credit = places.nth(i).locator(".credit")
+            place = candidate["image_ids"][0][:3]
+            assert credit.count() == (place in credits)
+            if place in credits:
+                links = credit.locator("a").evaluate_all("(links) => links.map((link) => link.href)")
+                shown[place] = credit.inner_text(), links
+        assert shown["p00"] == (
+            "Photograph: Ada <b>Byron</b>, CC-BY-SA-4.0",
+            ["https://example.org/0?a=1&b=2", "https://creativecommons.org/licenses/by-sa/4.0/"],
+        )
+        assert shown.get("p01", ("Photograph: source, own terms", [])) == ("Photograph: source, own terms", [])
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+        assert findings(page) == []
+        page.screenshot(path=tmp_path / f"{width}.png", full_page=True)
 
 
 def test_slider_sets_the_coverage_level(shown: Served, visit: Any, photographs: list[bytes]) -> None:

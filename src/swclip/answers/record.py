@@ -73,17 +73,6 @@ class RankedCandidate(_Record):
     image_similarities: tuple[float, ...] = Field(
         default=(), description="Their similarities to the query; for several queries, to the most similar of them."
     )
-    image_licences: tuple[str | None, ...] = Field(
-        default=(),
-        description="Their licences, null where unknown; empty where no photograph of the candidate states a licence, "
-        "an author or a source address.",
-    )
-    image_authors: tuple[str | None, ...] = Field(
-        default=(), description="Who must be named where they are shown; null and empty as of `image_licences`."
-    )
-    image_source_urls: tuple[str | None, ...] = Field(
-        default=(), description="Addresses of their pages; null and empty as of `image_licences`."
-    )
     location_similarity: float | None = Field(
         default=None,
         description="Similarity of the query to its location embedding; null for several queries.",
@@ -95,6 +84,17 @@ class RankedCandidate(_Record):
     )
     evidence: tuple[PhotographEvidence, ...] = Field(
         default=(), description="Evidence from each of several queries of the same place; empty for a single query."
+    )
+    image_licences: tuple[str | None, ...] = Field(
+        default=(),
+        description="Their licences, null where unknown; empty where no photograph of the candidate states a licence, "
+        "an author or a source address.",
+    )
+    image_authors: tuple[str | None, ...] = Field(
+        default=(), description="Who must be named where they are shown; null and empty as of `image_licences`."
+    )
+    image_source_urls: tuple[str | None, ...] = Field(
+        default=(), description="Addresses of their pages; null and empty as of `image_licences`."
     )
 
 

@@ -120,7 +120,7 @@ def _texts(values: pd.Series[Any]) -> list[str | None]:
 
 def credits_text(credits: Sequence[Credit]) -> str:
     """The credits as lines of text, a licence and below it its authors, with at most three links each."""
-    lines = []
+    lines = [] if credits else ["No photographs."]
     for licence, group in _by_licence(credits):
         url = group[0].licence_url
         lines.append(f"{_heading(licence, group)}{f' ({url})' if url and url != licence else ''}")

@@ -268,7 +268,7 @@ def gallery_info(store: GalleryStore) -> GalleryInfo:
         cities=_counts(places["city"].to_pylist()),
         sources=_counts(table["source"].to_pylist()),
         licences=_counts(photographs["licence"].to_pylist()),
-        authors=0 if attribution is None else pc.count_distinct(attribution["author"]).as_py(),
+        authors=0 if attribution is None else len(attribution["author"].drop_null().unique()),
         bbox_deg=_bbox_deg(positions_of(places)),
         captured=None if times["min"] is None else (times["min"].isoformat(), times["max"].isoformat()),
         accuracy_m=(float(np.median(accuracy)), float(np.quantile(accuracy, 0.95))) if len(accuracy) else None,
