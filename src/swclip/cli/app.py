@@ -62,7 +62,7 @@ GROUPS = {
         "serve": "Serve a gallery over HTTP, with an API and a web page.",
     },
     "Share": {
-        "attribution": "Print the licences, authors and links to show with photographs.",
+        "attribution": "Print the licences and authors to show with photographs.",
         "export": "Export a model to ONNX, or the embeddings of a gallery.",
         "push": "Publish a trained model on a model hub.",
     },

@@ -14,10 +14,10 @@ def attribution(
     format: Literal["text", "html", "json"] | None = None,
     out: Path | None = None,
 ) -> None:
-    """Print what must be shown with photographs: licences, authors and links, grouped and counted.
+    """Print the licences and authors to show with photographs.
 
-    Photographs that state no licence are counted too. The links of a group are its first three in text, and all of them
-    in HTML and JSON.
+    They are grouped and counted, with links to the photographs' pages: the first three of a group in text, all of them
+    in HTML and JSON. Photographs that state no licence are counted too.
 
     Args:
         source: A manifest, or a gallery (a folder or URL).
