@@ -43,7 +43,7 @@ def nearby_captures(
     """
     counts = {"other_drive": 0, "same_drive_only": 0, "unknown": 0, "none_near": 0}
     if len(query_rows) and len(training):
-        sequence, time_s = sequence_numbers(manifest), _times_s(manifest)
+        sequence, time_s = sequence_numbers(manifest), capture_times_s(manifest)
         places, place_of_row = distinct_rows(manifest.positions_deg[training])
         of_place = _extremes(sequence[training], time_s[training], place_of_row)
         spots, spot = distinct_rows(manifest.positions_deg[query_rows])
@@ -75,7 +75,8 @@ def sequence_numbers(manifest: Manifest) -> Int64[np.ndarray, " n"]:
     return np.where([name is None for name in names], -1, numbers)
 
 
-def _times_s(manifest: Manifest) -> Float64[np.ndarray, " n"]:
+def capture_times_s(manifest: Manifest) -> Float64[np.ndarray, " n"]:
+    """Times of capture, seconds since 1970; NaN where unknown."""
     times = pd.to_datetime(manifest.frame["captured_at"], utc=True).to_numpy(dtype="datetime64[ms]")
     seconds: Float64[np.ndarray, " n"] = times.astype(np.int64) / 1000.0
     return np.where(np.isnat(times), np.nan, seconds)

@@ -73,11 +73,25 @@ def decode_photograph(
         'RGB'
     """
     with open_photograph(source, max_pixels=max_pixels) as image:
-        if size_px is not None and image.format in ("JPEG", "MPO"):
-            image.draft(None, (size_px, size_px))
-        load_pixels(image, name_of(source))
-        upright = _UPRIGHT.get(image_orientation(image))  # after loading, which already rotates a TIFF
-        picture = to_rgb(image)
+        return decode_opened(image, name_of(source), size_px)
+
+
+def decode_opened(image: Image.Image, name: str, size_px: int | None = None) -> Image.Image:
+    """Decode what `open_photograph` opened, as `decode_photograph` does: for readers of the header and the pixels.
+
+    Args:
+        image: The opened image.
+        name: Name of the photograph in messages.
+        size_px: As in `decode_photograph`.
+
+    Raises:
+        PhotographError: The file is truncated or cannot be decoded.
+    """
+    if size_px is not None and image.format in ("JPEG", "MPO"):
+        image.draft(None, (size_px, size_px))
+    load_pixels(image, name)
+    upright = _UPRIGHT.get(image_orientation(image))  # after loading, which already rotates a TIFF
+    picture = to_rgb(image)
     return picture if upright is None else picture.transpose(upright)
 
 

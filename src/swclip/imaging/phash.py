@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -15,7 +13,7 @@ from jaxtyping import Bool, Int64, UInt64
 
 from swclip.errors import ConfigError
 from swclip.imaging.decode import PhotographError, decode_photograph
-from swclip.imaging.photograph_file import photograph_sha256
+from swclip.imaging.photograph_file import in_threads, photograph_sha256
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -87,7 +85,7 @@ def hash_photographs(
     content = [""] * len(paths)
     readable = np.zeros(len(paths), dtype=bool)
     failures: dict[int, str] = {}
-    for row, result in enumerate(_hash_all(paths, workers or os.cpu_count() or 1)):
+    for row, result in enumerate(in_threads(_hash_one, paths, workers)):
         if isinstance(result, str):
             failures[row] = result
         else:
@@ -96,22 +94,6 @@ def hash_photographs(
         if progress is not None:
             progress(row + 1, len(paths))
     return PictureHashes(perceptual, content, readable, failures)
-
-
-def _hash_all(paths: Sequence[str | os.PathLike[str]], workers: int) -> Iterator[tuple[int, str] | str]:
-    """Yield the result of each photograph in order; the queue is short, because a million tasks would fill a GB."""
-    waiting: deque[Future[tuple[int, str] | str]] = deque()
-    pool = ThreadPoolExecutor(max_workers=workers)
-    try:
-        for path in paths:
-            waiting.append(pool.submit(_hash_one, path))
-            if len(waiting) > 8 * workers:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        # Also reached on Ctrl-C: running tasks finish, queued ones are cancelled.
-        pool.shutdown(wait=True, cancel_futures=True)
 
 
 @dataclass(frozen=True)
@@ -170,6 +152,31 @@ def near_duplicates(
     nearest[count == 0] = -1
     which = which.reshape(-1)
     return NearDuplicates(count[which], nearest[which], bits[which])
+
+
+def first_duplicates(
+    hashes: UInt64[np.ndarray, " n"], max_bits: int, *, progress: Callable[[int, int], None] | None = None
+) -> Int64[np.ndarray, " n"]:
+    """Return for each hash the first earlier one within `max_bits`, -1 where there is none.
+
+    Chains are not followed, and of many equal hashes only the first is compared: a thousand black pictures cost no
+    more than one.
+
+    Args:
+        hashes: (N,) hashes.
+        max_bits: Largest Hamming distance of a near-duplicate, bits.
+        progress: Called with the work done and its total.
+
+    Example:
+        >>> first_duplicates(np.array([0, 255, 3, 254], np.uint64), max_bits=2).tolist()
+        [-1, -1, 0, 1]
+    """
+    distinct, first, which = np.unique(hashes, return_index=True, return_inverse=True)
+    earliest = first.astype(np.int64)
+    for i, j, _ in _near_pairs(distinct, distinct, max_bits, 1 << 20, progress):
+        np.minimum.at(earliest, i, first[j])
+    found = earliest[which.reshape(-1)]
+    return np.where(found < np.arange(len(hashes)), found, -1)
 
 
 Pairs = tuple[Int64[np.ndarray, " p"], Int64[np.ndarray, " p"], Int64[np.ndarray, " p"]]

@@ -6,10 +6,14 @@ import hashlib
 import io
 import os
 import stat
-from typing import Literal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Literal, TypeVar
 
 from swclip.errors import InputError, first_line
 
+T = TypeVar("T")
 Reason = Literal["missing", "empty", "truncated", "not-an-image", "too-large"]
 
 MAX_FILE_BYTES = 4 * 2**30
@@ -71,6 +75,33 @@ def photograph_sha256(path: str | os.PathLike[str]) -> str:
             return hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise PhotographError(os.fspath(path), "missing", f"cannot be read ({first_line(error)}).") from error
+
+
+def in_threads(
+    function: Callable[[str | os.PathLike[str]], T], paths: Sequence[str | os.PathLike[str]], workers: int | None = None
+) -> Iterator[T]:
+    """Yield the result of a function for each photograph, in their order; decoding releases the GIL.
+
+    The queue is short, because a million tasks would fill a GB.
+
+    Args:
+        function: Reads one photograph.
+        paths: The files.
+        workers: Number of threads; the number of processors if None.
+    """
+    count = workers or os.cpu_count() or 1
+    waiting: deque[Future[T]] = deque()
+    pool = ThreadPoolExecutor(max_workers=count)
+    try:
+        for path in paths:
+            waiting.append(pool.submit(function, path))
+            if len(waiting) > 8 * count:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        # Also reached on Ctrl-C: running tasks finish, queued ones are cancelled.
+        pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _check_file(status: os.stat_result, name: str) -> None:
