@@ -1,6 +1,7 @@
 """Street-view geo-localization with spatially weighted CLIP: from a photograph to where it was taken.
 
     manifest = swclip.prepare("photos", "data").manifest           # or swclip.synth("cities"): generated ones
+    swclip.inspect(manifest, "inspection").recommended             # what the photographs can bear, and a page
     splits = swclip.split(manifest, "known-places", "data/splits.parquet")
     swclip.recipes()                                               # what can be trained, a line each
     tower = {"model.image.tower": "facebook/dinov2-small", "freeze_image": True}
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from swclip.answers.record import Answer
     from swclip.api.answers import build_gallery, locate
     from swclip.api.evaluations import evaluate, evaluate_predictions, evaluate_vectors
-    from swclip.api.photographs import merge, prepare, split, split_each_city, synth
+    from swclip.api.photographs import inspect, merge, prepare, split, split_each_city, synth
     from swclip.api.runs import benchmark, recipes, train
     from swclip.comparison.compare_reports import compare_reports as compare
     from swclip.data.manifest import Manifest, read_manifest
@@ -60,6 +61,7 @@ _HOMES = {
     "evaluate": "swclip.api.evaluations:evaluate",
     "evaluate_predictions": "swclip.api.evaluations:evaluate_predictions",
     "evaluate_vectors": "swclip.api.evaluations:evaluate_vectors",
+    "inspect": "swclip.api.photographs:inspect",
     "load": "swclip.models.locator_model:load_model",
     "load_gallery": "swclip.gallery.read_write:load_gallery",
     "load_recipe": "swclip.training.config:load_recipe",
@@ -92,6 +94,7 @@ __all__ = [
     "evaluate",
     "evaluate_predictions",
     "evaluate_vectors",
+    "inspect",
     "load",
     "load_gallery",
     "load_recipe",

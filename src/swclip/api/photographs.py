@@ -1,7 +1,8 @@
-"""`swclip.synth`, `swclip.prepare`, `swclip.merge`, `swclip.split` and `swclip.split_each_city`."""
+"""`swclip.synth`, `swclip.prepare`, `swclip.merge`, `swclip.inspect`, `swclip.split` and `swclip.split_each_city`."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from swclip.ingest.columns import ColumnNames
     from swclip.ingest.layouts import LayoutName
     from swclip.ingest.prepare import PrepareResult
+    from swclip.inspection.inspection import Inspection, Pixels
     from swclip.progress import Steps
+    from swclip.reporting.tiles import Tiles
 
 Progress = bool | Callable[[int, int], None] | None
 
@@ -150,6 +153,57 @@ def merge(manifests: Sequence[Manifest | PathLike], out: PathLike, *, progress: 
 
     with count_progress(progress, "Comparing photographs") as report:
         return merge_manifests([as_manifest(manifest) for manifest in manifests], out, progress=report)
+
+
+def inspect(
+    manifest: Manifest | PathLike,
+    out: PathLike | None = None,
+    *,
+    pixels: Pixels = "auto",
+    seed: int = 0,
+    pictures: bool = True,
+    tiles: Tiles | None = None,
+    workers: int | None = None,
+    command: str | None = None,
+    progress: bool | Steps | None = None,
+) -> Inspection:
+    """Inspect a manifest: density, captures, sequences, suspicious photographs, and the splits that it can bear.
+
+    Measures of photographs are kept in the cache folder: each is read once, and an interrupted call resumes.
+
+    Args:
+        manifest: The manifest, or its folder.
+        out: Folder for inspection.html, inspection.json, suspicious.csv and photographs.parquet; without it, nothing is
+            written.
+        pixels: How many photographs are read for blur, brightness, duplicates and cameras: "all", "none", a number
+            drawn at random, or "auto": all of up to 20,000, else so many.
+        seed: Seed of that sample.
+        pictures: Embed suspicious photographs in the page.
+        tiles: Map tiles below the map of the page, which the reader's browser loads.
+        workers: Decoding threads; by default one per processor.
+        command: The command line, for the record.
+        progress: True for progress bars, or a callback that is called with (step, done, total).
+
+    Returns:
+        The inspection: `report` (typed figures), `suspicious` and `photographs` (tables), `recommended` (the split to
+        begin with, with its command).
+
+    Raises:
+        InputError: The manifest has no photographs, or the folder cannot be written.
+        ConfigError: `pixels` is negative.
+    """
+    from swclip.inspection.inspection import inspect_manifest
+    from swclip.progress import step_progress
+    from swclip.reporting.inspection_page import save_inspection
+
+    name = os.fspath(manifest) if isinstance(manifest, (str, os.PathLike)) else None
+    with step_progress(progress) as report:
+        inspection = inspect_manifest(
+            as_manifest(manifest), pixels=pixels, name=name, seed=seed, command=command, workers=workers, progress=report
+        )
+    if out is not None:
+        save_inspection(inspection, out, pictures=pictures, tiles=tiles)
+    return inspection
 
 
 def split(

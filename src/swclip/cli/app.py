@@ -42,6 +42,7 @@ GROUPS = {
     "Data": {
         "prepare": "Make a manifest from geotagged photographs.",
         "merge": "Merge several manifests into one.",
+        "inspect": "Show what a manifest has, what is suspicious, and what it can bear.",
         "split": "Split a manifest into training photographs and queries.",
         "synth": "Generate street photographs of synthetic cities.",
     },

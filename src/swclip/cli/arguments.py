@@ -22,6 +22,7 @@ _PHOTOGRAPHS = "a folder of photographs"
 _POSITIONAL: dict[str, dict[str, tuple[str, ...]]] = {
     "quickstart": {"PHOTOGRAPHS": (_PHOTOGRAPHS, _TABLE)},
     "prepare": {"SOURCE": (_PHOTOGRAPHS, _TABLE)},
+    "inspect": {"MANIFEST": (_MANIFEST,)},
     "split": {"MANIFEST": (_MANIFEST,)},
     "bandwidth": {"MANIFEST": (_MANIFEST,)},
     "train": {"MANIFEST": (_MANIFEST,)},

@@ -140,16 +140,18 @@ class Inspection:
     Attributes:
         report: The figures.
         suspicious: Photographs that exceed a threshold, a row per photograph and reason: image_id, image_path,
-            lat_deg, lon_deg, reason, value, threshold, detail.
+            lat_deg, lon_deg, reason, value, threshold, detail. Its index is the row of the manifest.
         photographs: Values of each photograph, in the order of the manifest: image_id, nearest_place_m, step_m and
             speed_km_h from the photograph before it; where pixels were read also width_px, height_px, camera, blur,
             brightness, contrast, sha256.
+        repeats: {row: row of the first photograph with the same picture}, identical or nearly.
         manifest: The manifest.
     """
 
     report: InspectionReport
     suspicious: pd.DataFrame
     photographs: pd.DataFrame
+    repeats: dict[int, int]
     manifest: Manifest
 
     def __repr__(self) -> str:
@@ -241,7 +243,8 @@ def inspect_manifest(
         recommended=None if best is None else trials.index(best),
         next=[] if best is None else best.command,
     )
-    return Inspection(report, suspicious, _photographs(manifest, spacing_m, steps, read), manifest)
+    repeats = {} if duplicates is None else {**duplicates.identical, **duplicates.near}
+    return Inspection(report, suspicious, _photographs(manifest, spacing_m, steps, read), repeats, manifest)
 
 
 def _chosen(count: int, pixels: Pixels, seed: int) -> list[int]:

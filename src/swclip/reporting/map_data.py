@@ -90,16 +90,14 @@ def _view(
     all_deg = first.predictions.iloc[rows][["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
     local = LocalFrame.around(all_deg)
     xy = local.to_xy_m(all_deg)
-    low, high = xy.min(axis=0), xy.max(axis=0)
-    margin = np.maximum((high - low) * _MARGIN_SHARE, _MARGIN_M)
-    low, high = low - margin, high + margin
+    low, high = with_margin(xy.min(axis=0), xy.max(axis=0))
     candidates_xy = local.to_xy_m(candidates_deg)
     districts = sorted({str(district) for district in frame["region"]})
     number = {district: at for at, district in enumerate(districts)}
     view = {
         "name": name,
         "n": len(rows),
-        "frame": _frame(local),
+        "frame": frame_of(local),
         "extent_m": [*np.round(low, 1).tolist(), *np.round(high, 1).tolist()],
         "candidates_xy": candidates_xy[((candidates_xy >= low) & (candidates_xy <= high)).all(axis=1)],
         "districts": districts,
@@ -129,7 +127,15 @@ def _shown_path(path: str) -> str:
     return path if inside else PureWindowsPath(path).name
 
 
-def _frame(local: LocalFrame) -> dict[str, float]:
+def with_margin(
+    low: Float64[np.ndarray, " 2"], high: Float64[np.ndarray, " 2"]
+) -> tuple[Float64[np.ndarray, " 2"], Float64[np.ndarray, " 2"]]:
+    """Corners of a view, metres, with a margin."""
+    margin = np.maximum((high - low) * _MARGIN_SHARE, _MARGIN_M)
+    return low - margin, high + margin
+
+
+def frame_of(local: LocalFrame) -> dict[str, float]:
     """The origin of a view in degrees, and its metres per degree to the east and to the north."""
     north_m = float(np.radians(1.0) * EARTH_RADIUS_M)
     east_m = north_m * float(np.cos(np.radians(local.lat_deg)))

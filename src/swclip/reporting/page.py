@@ -29,7 +29,9 @@ VARIABLES = {colour: f"var(--series-{at})" for at, colour in enumerate(COLOURS)}
 """The variables of colours.css that stand for these colours on a page, which is light or dark."""
 
 _STYLES = ("colours.css", "page.css", "map.css", "print.css")
-_SCRIPTS = ("format.js", "tables.js", "enlarge.js", "map_layers.js", "query_map.js", "panel.js", "page.js", "fold.js")
+_SCRIPTS = ("format.js", "tables.js", "enlarge.js", "map_layers.js", "city_view.js")
+REPORT_SCRIPTS = ("query_map.js", "panel.js", "page.js")
+"""The scripts of a page with queries and answers."""
 
 # map_layers.js is also a module of the service; the single script of a page has no exports.
 _EXPORT = re.compile("^export ", re.MULTILINE)
@@ -231,6 +233,7 @@ def write_page(
     page: Mapping[str, Any],
     data: Mapping[str, Any],
     *,
+    scripts: Sequence[str] = REPORT_SCRIPTS,
     tiles: Tiles | None = None,
 ) -> None:
     """Render a template and write it atomically.
@@ -239,7 +242,8 @@ def write_page(
         path: The HTML file.
         template: Name of a file in reporting/templates.
         page: Variables of the template.
-        data: Data of the script, as JSON.
+        data: Data of the scripts, as JSON.
+        scripts: Files in reporting/templates after those that all pages have. They define `mainMap` and `lisaMap`.
         tiles: Map tiles below the maps, which the page may then load from their provider.
     """
     import jinja2
@@ -261,6 +265,7 @@ def write_page(
         tick=_tick,
         colour=lambda colour: VARIABLES.get(colour, colour),
     )
+    names = (*_SCRIPTS, *scripts, "fold.js")
     # "<" could end the script element early; escaped, it is the same JSON.
     data = {**data, "tiles": None if tiles is None else tiles.to_dict()}
     blob = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c")
@@ -271,7 +276,7 @@ def write_page(
             "tile_origin": "" if tiles is None else f" {tiles.origin}",
         },
         css=Markup("\n".join((folder / name).read_text(encoding="utf-8") for name in _STYLES)),
-        js=Markup(_EXPORT.sub("", "\n".join((folder / name).read_text(encoding="utf-8") for name in _SCRIPTS))),
+        js=Markup(_EXPORT.sub("", "\n".join((folder / name).read_text(encoding="utf-8") for name in names))),
         data=Markup(blob),
     )
     with atomic_file(path) as beside:

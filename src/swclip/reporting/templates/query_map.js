@@ -4,11 +4,10 @@ const map = data.map;
 const classColour = (c) => colour("class-" + c), lisaColourOf = (label) => colour("lisa-" + (label < 0 ? 4 : label));
 const baseMap = data.tiles ? tileLayer(data.tiles, () => [mainMap, lisaMap].forEach((one) => one && one.redraw())) : null;
 const classOf = (error) => { const at = map.classes_m.findIndex((edge) => error <= edge); return at < 0 ? map.classes_m.length : at; };
-const pairs = ({ x, y }) => x.map((value, i) => [value, y[i]]);
 
-class QueryMap extends MapView {
+class QueryMap extends CityView {
   constructor(canvas, colourOf, onPick) {
-    super(canvas, { cooperative: true });
+    super(canvas);
     Object.assign(this, { colourOf, view: null, visible: [], hits: [], lines: [], chosen: -1, detail: null });
     const pick = (px, py, reach) => nearestPoint(this, this.hits, px, py, reach);
     this.isTarget = (px, py) => pick(px, py, 9) >= 0;
@@ -23,35 +22,11 @@ class QueryMap extends MapView {
     if (other) this.fit(view.extent_m); else this.redraw();
   }
 
-  fit([x0, y0, x1, y1]) {
-    const pad = [Math.max(0, 20 - (x1 - x0)) / 2, Math.max(0, 20 - (y1 - y0)) / 2]; // at least 20 m
-    super.fit([x0 - pad[0], y0 - pad[1], x1 + pad[0], y1 + pad[1]]);
-  }
-
   // Set the queries that are drawn and can be clicked, the last on top.
   showQueries(indices) {
     this.visible = indices;
     this.hits = [];
     indices.forEach((i) => { this.hits[i] = [this.view.queries.x[i], this.view.queries.y[i]]; });
-  }
-
-  // Square root of the zoom relative to the full extent; dots grow with it.
-  get magnification() {
-    const [x0, y0, x1, y1] = this.view.extent_m;
-    return Math.sqrt(this.scale * Math.max((x1 - x0) / this.width, (y1 - y0) / this.height));
-  }
-
-  // The plane is equirectangular: metres east and north of the view's centre.
-  get tileZoom() { return Math.log2(this.scale * metresAcross(this.view.frame.lat_deg) / TILE_PX); }
-
-  toMercator(x, y) {
-    const { lat_deg: lat, lon_deg: lon, east_m: east, north_m: north } = this.view.frame;
-    return project(lat + y / north, lon + x / east);
-  }
-
-  fromMercator(x, y) {
-    const { lat_deg: lat, lon_deg: lon, east_m: east, north_m: north } = this.view.frame, [at] = unproject(x, y);
-    return [((x - 0.5) * 360 - lon) * east, (at - lat) * north];
   }
 
   drawCandidates() {
