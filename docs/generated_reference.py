@@ -64,6 +64,7 @@ PYTHON = {
         "prepare",
         "merge",
         "synth",
+        "inspect",
         "split",
         "split_each_city",
         "Manifest",

@@ -23,7 +23,8 @@ from swclip.answers.record import Answer, CellAnswer, PhotographEvidence, Ranked
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 pytest_plugins = [
-    "fixtures.evaluations", "fixtures.galleries", "fixtures.models", "fixtures.processes", "fixtures.recipes",
+    "fixtures.evaluations", "fixtures.galleries", "fixtures.inspections", "fixtures.models", "fixtures.processes",
+    "fixtures.recipes",
 ]  # fmt: skip
 
 PLACES, PER_PLACE = 20, 3

@@ -13,7 +13,15 @@ from PIL import Image, ImageFilter
 
 from swclip.errors import ConfigError
 from swclip.imaging import phash
-from swclip.imaging.phash import HASH_BITS, bit_count, check_bits, hash_photographs, near_duplicates, perceptual_hash
+from swclip.imaging.phash import (
+    HASH_BITS,
+    bit_count,
+    check_bits,
+    first_duplicates,
+    hash_photographs,
+    near_duplicates,
+    perceptual_hash,
+)
 
 HASHES = st.lists(st.integers(0, 2**64 - 1), max_size=12)
 
@@ -153,3 +161,14 @@ def test_an_interruption_leaves_the_other_photographs_unread(tmp_path: Path, mon
     with pytest.raises(KeyboardInterrupt):
         hash_photographs([tmp_path / "one.png"] * 5_000, workers=2, progress=stop)
     assert 1 <= len(read) <= 8 * 2 + 1
+
+
+@given(
+    hashes=st.lists(st.integers(0, 255).map(lambda low: low | (low << 40)), max_size=60),
+    max_bits=st.integers(0, 6),
+)
+def test_first_duplicates_are_those_of_a_loop(hashes: list[int], max_bits: int) -> None:
+    expected = [
+        next((j for j in range(i) if (hashes[i] ^ hashes[j]).bit_count() <= max_bits), -1) for i in range(len(hashes))
+    ]
+    assert first_duplicates(np.array(hashes, dtype=np.uint64), max_bits).tolist() == expected

@@ -199,7 +199,13 @@ def inspect(
     name = os.fspath(manifest) if isinstance(manifest, (str, os.PathLike)) else None
     with step_progress(progress) as report:
         inspection = inspect_manifest(
-            as_manifest(manifest), pixels=pixels, name=name, seed=seed, command=command, workers=workers, progress=report
+            as_manifest(manifest),
+            pixels=pixels,
+            name=name,
+            seed=seed,
+            command=command,
+            workers=workers,
+            progress=report,
         )
     if out is not None:
         save_inspection(inspection, out, pictures=pictures, tiles=tiles)

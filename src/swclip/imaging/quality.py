@@ -102,7 +102,9 @@ def camera_name(image: Image.Image) -> str:
     with quiet_pillow():
         try:
             exif = image.getexif()
-            make, model = (" ".join(str(exif.get(tag, "")).replace("\0", " ").split()) for tag in (_MAKE_TAG, _MODEL_TAG))
+            make, model = (
+                " ".join(str(exif.get(tag, "")).replace("\0", " ").split()) for tag in (_MAKE_TAG, _MODEL_TAG)
+            )
         except Exception:  # Pillow raises many kinds of errors on a broken EXIF block; the picture is still good
             return ""
     # Many models begin with their make.

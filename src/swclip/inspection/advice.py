@@ -96,9 +96,7 @@ def headings_text(report: InspectionReport) -> str:
         return "No photograph has a heading."
     text = f"{headings.known:,} of {report.photographs:,} photographs have a heading"
     if headings.exactly_0 > 0.05 * headings.known:
-        text += (
-            f"; {headings.exactly_0:,} of them are exactly 0: north, or what a device writes that does not know it"
-        )
+        text += f"; {headings.exactly_0:,} of them are exactly 0: north, or what a device writes that does not know it"
     return text + "."
 
 
@@ -109,14 +107,17 @@ def pixels_text(report: InspectionReport) -> str:
         return "No photograph was read: blur, brightness, duplicates and cameras are unknown."
     text = f"{pixels.read:,} photographs were read"
     if pixels.chosen < report.photographs:
-        text += f", {pixels.chosen:,} of {report.photographs:,} chosen at random: duplicates are counted among these only"
+        text += (
+            f", {pixels.chosen:,} of {report.photographs:,} chosen at random: duplicates are counted among these only"
+        )
     if pixels.unreadable:
         text += f"; {_count(pixels.unreadable, 'photograph')} could not be read"
+    near, elsewhere = pixels.near_duplicates, pixels.near_duplicates_elsewhere
     return (
-        f"{text}. {_count(pixels.identical, 'photograph')} with the same bytes as an earlier one, and "
-        f"{pixels.near_duplicates:,} near-duplicates, {pixels.near_duplicates_elsewhere:,} of them more than 25 m apart. "
-        f"The others are neighbouring frames, which a split must not separate. Dotted lines: a blur effect of {BLUR:g}, above "
-        f"which a photograph counts as blurred, and a mean luma of {DARK:g}, below which it counts as dark."
+        f"{text}. {_count(pixels.identical, 'photograph')} with the same bytes as an earlier one, and {near:,} "
+        f"near-duplicates, {elsewhere:,} of them more than 25 m apart; nearer ones are mostly neighbouring frames. "
+        f"Dotted lines: a blur effect of {BLUR:g}, above which a photograph counts as blurred, and a mean luma of "
+        f"{DARK:g}, below which it counts as dark."
     )
 
 

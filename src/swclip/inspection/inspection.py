@@ -365,9 +365,7 @@ def _photographs(
     return frame if read is None else frame.join(read.frame.set_index("row"))
 
 
-def _at(
-    rows: Int64[np.ndarray, " s"], values: Float64[np.ndarray, " s"], count: int
-) -> Float64[np.ndarray, " n"]:
+def _at(rows: Int64[np.ndarray, " s"], values: Float64[np.ndarray, " s"], count: int) -> Float64[np.ndarray, " n"]:
     column = np.full(count, np.nan)
     column[rows] = values
     return column

@@ -81,7 +81,9 @@ def measure_pixels(
         done, failures = len(rows) - len(missing), dict[int, str]()
         if progress is not None and done:
             progress(done, len(rows))
-        for at, result in zip(missing, in_threads(_measured, [paths[rows[at]] for at in missing], workers), strict=True):
+        for at, result in zip(
+            missing, in_threads(_measured, [paths[rows[at]] for at in missing], workers), strict=True
+        ):
             stamp = stamps[at]
             if isinstance(result, str):
                 failures[rows[at]] = result

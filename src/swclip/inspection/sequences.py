@@ -85,7 +85,9 @@ def sequence_steps(manifest: Manifest) -> SequenceSteps:
     for at in np.flatnonzero(fast & ~explained).tolist():
         for row in (int(start[at]), int(stop[at])):
             jump[row] = True
-            detail.setdefault(row, f"{_words(step_m[at], gap_s[at])} between it and its neighbour: one of the two is wrong")
+            detail.setdefault(
+                row, f"{_words(step_m[at], gap_s[at])} between it and its neighbour: one of the two is wrong"
+            )
     turned = np.abs((heading[stop] - heading[start] + 180.0) % 360.0 - 180.0)
     standing = (step_m <= STANDING_M) & ~(turned > STANDING_DEG)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -51,7 +51,9 @@ class Reason:
 
 _HARM = "measured: see the page on inspecting data"
 REASONS = (
-    Reason("unreadable", "the file is missing or cannot be decoded", "none is needed", "copy it again, or remove the row"),
+    Reason(
+        "unreadable", "the file is missing or cannot be decoded", "none is needed", "copy it again, or remove the row"
+    ),
     Reason(
         "jump",
         f"faster than {3.6 * MAX_SPEED_M_S:.0f} km/h along its sequence, after twice the accuracy of both positions; "
@@ -61,7 +63,7 @@ REASONS = (
     ),
     Reason(
         "isolated",
-        f"the nearest other place is over {ISOLATED_M / 1000:g} km and {ISOLATED_SPACINGS:g} times the usual spacing away",
+        f"the nearest other place is over {ISOLATED_M / 1000:g} km and {ISOLATED_SPACINGS:g} usual spacings away",
         "a rule of thumb",
         "check the position: no other photograph can confirm it",
     ),
@@ -80,10 +82,12 @@ REASONS = (
     Reason("dark", f"mean luma below {DARK:g}", _HARM, "remove it, or keep it where night photographs are asked for"),
     Reason("blurred", f"blur effect above {BLUR:g}", _HARM, "look at it, and remove it if it shows no place"),
     Reason("uniform", f"contrast (standard deviation of luma) below {UNIFORM:g}", "a rule of thumb", "remove it"),
-    Reason("identical", "the same bytes as an earlier photograph", "SHA-256", "remove it; find out which position is right"),
+    Reason(
+        "identical", "the same bytes as an earlier photograph", "SHA-256", "remove it; find out which position is right"
+    ),
     Reason(
         "duplicate",
-        f"perceptual hash within {NEAR_DUPLICATE_BITS} of 64 bits of an earlier photograph more than {APART_M:g} m away",
+        f"perceptual hash within {NEAR_DUPLICATE_BITS} of 64 bits of an earlier photograph over {APART_M:g} m away",
         "the threshold of the leakage report",
         "compare the two: one position is wrong, or the scene repeats",
     ),
@@ -118,8 +122,8 @@ def duplicates_of(
     first: dict[str, int] = {}
     identical: dict[int, int] = {}
     for row, digest in zip(rows.tolist(), pixels.frame["sha256"], strict=True):
-        if (earlier := first.setdefault(str(digest), row)) != row:
-            identical[row] = earlier
+        if (same := first.setdefault(str(digest), row)) != row:
+            identical[row] = same
     earlier = first_duplicates(pixels.perceptual, NEAR_DUPLICATE_BITS, progress=progress)
     near = {
         int(rows[at]): int(rows[earlier[at]])

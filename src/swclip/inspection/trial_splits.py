@@ -95,9 +95,7 @@ def captures_of(manifest: Manifest, nearby: dict[str, int]) -> Captures:
     )
 
 
-def trial_splits(
-    manifest: Manifest, name: str, progress: Callable[[int, int], None] | None = None
-) -> list[TrialSplit]:
+def trial_splits(manifest: Manifest, name: str, progress: Callable[[int, int], None] | None = None) -> list[TrialSplit]:
     """Split a manifest by each protocol, and by new-streets with each block size.
 
     Args:
@@ -166,7 +164,9 @@ def _measured(
         excluded=counts["gallery"],
         nearest_training_m=None if query["nearest_training_m"] is None else query["nearest_training_m"]["median"],
         oracle_error_m=_oracle(manifest, splits.candidates, of_query),
-        oracle_within_25m=None if query["candidates"]["within_25m"] is None else query["candidates"]["within_25m"]["share"],
+        oracle_within_25m=None
+        if query["candidates"]["within_25m"] is None
+        else query["candidates"]["within_25m"]["share"],
         verdict="weak" if reasons else "good",
         reasons=reasons,
         notes=draft.notes,

@@ -5,19 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
-from jaxtyping import Int64
 from numpy.typing import ArrayLike
 
-from swclip.data.grouping import rows_by_name, text_or_none
 from swclip.files import atomic_file, guarded_cell, write_json
-from swclip.geo.coordinates import LocalFrame
-from swclip.imaging.decode import PhotographError
 from swclip.inspection.advice import (
     accuracy_text,
     advice_text,
@@ -31,9 +25,9 @@ from swclip.inspection.advice import (
 from swclip.inspection.inspection import Counts, Inspection
 from swclip.inspection.suspicious import BLUR, DARK, REASONS
 from swclip.inspection.trial_splits import Quantiles, TrialSplit
-from swclip.reporting.examples import Picture, thumbnail
+from swclip.reporting.examples import Picture
 from swclip.reporting.inline_svg import page_charts
-from swclip.reporting.map_data import allocate, axes, frame_of, with_margin
+from swclip.reporting.inspection_map import Album, inspection_map
 from swclip.reporting.page import COLOURS, Cell, Row, Table, write_page
 from swclip.reporting.plots import Axis, Chart, Series, linear_axis, log_axis, metre_axis, percent_axis
 from swclip.reporting.setting import without_folders
@@ -44,13 +38,11 @@ PAGE_NAME, REPORT_NAME = "inspection.html", "inspection.json"
 SUSPICIOUS_NAME, PHOTOGRAPHS_NAME = "suspicious.csv", "photographs.parquet"
 SCRIPTS = ("inspection_map.js",)
 
-_DRAWN, _LISTED, _VIEWS = 24_000, 3_000, 60
+_CITIES = 60
 _CURVE_POINTS = 200
 _EXAMPLES = 4
 _PICTURE_BYTES = 4_000_000
 _SHOWN_REASONS = ("dark", "blurred", "uniform", "identical", "duplicate")
-# Share of the photographs beyond each side of a map: an outlier must not make all others a single dot.
-_BEYOND = 0.5
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
 
@@ -87,9 +79,9 @@ def write_inspection_page(
 ) -> None:
     """Write the page alone; see `save_inspection`."""
     report = inspection.report
-    album = _Album(inspection, _PICTURE_BYTES if pictures else 0)
+    album = Album(inspection.manifest, _PICTURE_BYTES if pictures else 0)
     examples = _examples(inspection, album)
-    drawn = _map(inspection, album)
+    drawn = inspection_map(inspection, album)
     contents = {
         "splits": "What they can bear",
         "map-section": "Map",
@@ -179,7 +171,14 @@ def oracle_text(value_m: float) -> str:
 def suspicious_table(counts: Mapping[str, int]) -> Table:
     """The reasons, how many photographs each lists, and where its threshold comes from."""
     rows = [
-        Row([Cell(reason.name, small=reason.rule), Cell(f"{counts[reason.name]:,}"), Cell(reason.source), Cell(reason.advice)])
+        Row(
+            [
+                Cell(reason.name, small=reason.rule),
+                Cell(f"{counts[reason.name]:,}"),
+                Cell(reason.source),
+                Cell(reason.advice),
+            ]
+        )
         for reason in REASONS
     ]
     return Table(["reason", "photographs", "where the threshold comes from", "what to do"], rows)
@@ -232,7 +231,13 @@ def _distribution(
     series = Series("", x.tolist(), share.tolist(), COLOURS[0], labels, "steps")
     marks = [value for value in uprights if across.low <= value <= across.high]
     return Chart(
-        name, "", f"Cumulative distribution: {title}", across, percent_axis("photographs with at most this"), [series], marks
+        name,
+        "",
+        f"Cumulative distribution: {title}",
+        across,
+        percent_axis("photographs with at most this"),
+        [series],
+        marks,
     )
 
 
@@ -268,7 +273,7 @@ def _quantile_table(rows: Mapping[str, tuple[Quantiles | None, Callable[[float],
 
 def _cities(inspection: Inspection) -> Table:
     rows = []
-    for city in inspection.report.cities[:_VIEWS]:
+    for city in inspection.report.cities[:_CITIES]:
         spacing = city.spacing_m
         texts = [f"{city.photographs:,}", f"{city.places:,}", area(city.area_km2), f"{city.photographs_per_km2:,.0f}"]
         texts += ["", ""] if spacing is None else [metres(spacing.median), metres(spacing.p95)]
@@ -305,7 +310,11 @@ def _cards(inspection: Inspection) -> list[dict[str, str]]:
         ("photographs", f"{report.photographs:,}", period),
         ("places", f"{report.places.places:,}", f"{several:,} with several captures"),
         ("nearest other place", "unknown" if spacing is None else metres(spacing.median), "median"),
-        ("accuracy", "not stated" if accuracy is None else metres(accuracy.median), "" if accuracy is None else "median"),
+        (
+            "accuracy",
+            "not stated" if accuracy is None else metres(accuracy.median),
+            "" if accuracy is None else "median",
+        ),
         ("with heading", percent(report.headings.known / report.photographs), ""),
         ("suspicious", f"{listed:,}", percent(listed / report.photographs)),
     )
@@ -331,122 +340,18 @@ class _Pair:
     text: str
 
 
-class _Album:
-    """Thumbnails of suspicious photographs, each embedded once, until the budget is used."""
-
-    def __init__(self, inspection: Inspection, budget_bytes: int) -> None:
-        ids = inspection.manifest.frame["image_id"]
-        wanted = set(inspection.suspicious["image_id"])
-        self._row_of = {str(name): row for row, name in enumerate(ids) if name in wanted}
-        self._paths = inspection.manifest.image_paths
-        self._left = budget_bytes
-        self._numbers: dict[str, int] = {}
-        self.images: list[str] = []
-
-    def number(self, image_id: str) -> int:
-        """Number of a thumbnail; -1 where the photograph cannot be read or the budget is used."""
-        if image_id not in self._numbers:
-            self._numbers[image_id] = -1
-            if self._left > 0:
-                try:
-                    picture = thumbnail(self._paths[self._row_of[image_id]], size_px=280, quality=66)
-                except (PhotographError, KeyError):
-                    return -1
-                self._left -= len(picture)
-                self._numbers[image_id] = len(self.images)
-                self.images.append(picture)
-        return self._numbers[image_id]
-
-    def picture(self, image_id: str, caption: str) -> Picture:
-        number = self.number(image_id)
-        return Picture("" if number < 0 else self.images[number], caption, image_id)
-
-    def add(self, image_id: str, row: int) -> None:
-        self._row_of.setdefault(image_id, row)
-
-
-def _examples(inspection: Inspection, album: _Album) -> list[tuple[str, list[_Pair]]]:
-    """The worst photographs of each reason that pixels show."""
+def _examples(inspection: Inspection, album: Album) -> list[tuple[str, list[_Pair]]]:
+    """The photographs of each reason that exceed its threshold most, beside those that they repeat."""
     listed = inspection.suspicious
-    frame = inspection.manifest.frame
     parts = []
     for name in _SHOWN_REASONS:
-        rows = listed[listed["reason"] == name]
-        off = (rows["value"] - rows["threshold"].fillna(0.0)).abs()
+        of_reason = listed[listed["reason"] == name]
+        beyond = (of_reason["value"] - of_reason["threshold"].fillna(0.0)).abs()
         pairs = []
-        for at in off.sort_values(ascending=False, kind="stable").index[:_EXAMPLES]:
-            row = rows.loc[at]
-            pictures = [album.picture(str(row["image_id"]), f"{row['image_id']}")]
-            if name in ("identical", "duplicate") and at in inspection.repeats:
-                earlier = inspection.repeats[at]
-                album.add(str(frame["image_id"].iloc[earlier]), earlier)
-                pictures.append(album.picture(str(frame["image_id"].iloc[earlier]), f"{frame['image_id'].iloc[earlier]}"))
-            pairs.append(_Pair(pictures, str(row["detail"])))
+        for row in beyond.sort_values(ascending=False, kind="stable").index[:_EXAMPLES].tolist():
+            repeated = [inspection.repeats[row]] if name in ("identical", "duplicate") else []
+            pictures = [album.picture(shown) for shown in (row, *repeated)]
+            pairs.append(_Pair(pictures, str(of_reason["detail"].loc[row])))
         if any(picture.data_uri for pair in pairs for picture in pair.pictures):
             parts.append((name.capitalize(), pairs))
     return parts
-
-
-def _map(inspection: Inspection, album: _Album) -> dict[str, Any]:
-    """The views of the map, one per city, the largest first."""
-    manifest, listed = inspection.manifest, inspection.suspicious
-    reasons = [reason for reason in REASONS if (listed["reason"] == reason.name).any()]
-    number = {reason.name: at for at, reason in enumerate(reasons)}
-    of_row: dict[int, list[tuple[int, str]]] = {}
-    for row, reason, detail in zip(listed.index, listed["reason"], listed["detail"], strict=True):
-        of_row.setdefault(int(row), []).append((number[reason], str(detail)))
-    rows_of = rows_by_name(text_or_none(manifest.frame["city"]))
-    cities = list(islice(sorted(rows_of.items(), key=lambda item: -len(item[1])), _VIEWS))
-    generator = np.random.default_rng(0)
-    views = []
-    for (name, rows), most, listed_most in zip(
-        cities,
-        allocate([len(rows) for _, rows in cities], _DRAWN),
-        allocate([sum(row in of_row for row in rows.tolist()) for _, rows in cities], _LISTED),
-        strict=True,
-    ):
-        suspicious = np.array([row for row in rows.tolist() if row in of_row], dtype=np.int64)[:listed_most]
-        drawn = rows if len(rows) <= most else np.sort(generator.choice(rows, most, replace=False))
-        views.append(_view(name or ("All photographs" if len(rows_of) == 1 else "Unknown city"), inspection, rows, drawn, suspicious, of_row, album))
-    left_out = len(manifest) - sum(len(view["photographs"]["x"]) for view in views)
-    note = f"To limit the size of this file, {left_out:,} photographs, chosen at random, are not drawn." if left_out else ""
-    return {
-        "views": views,
-        "reasons": [reason.name for reason in reasons],
-        "rules": [reason.rule for reason in reasons],
-        "images": album.images,
-        "note": note,
-    }
-
-
-def _view(
-    name: str,
-    inspection: Inspection,
-    rows: Int64[np.ndarray, " n"],
-    drawn: Int64[np.ndarray, " d"],
-    suspicious: Int64[np.ndarray, " s"],
-    of_row: Mapping[int, list[tuple[int, str]]],
-    album: _Album,
-) -> dict[str, Any]:
-    deg, frame = inspection.manifest.positions_deg, inspection.manifest.frame
-    # Around the median: the mean of a city with one photograph elsewhere is nowhere.
-    local = LocalFrame(*np.median(deg[rows], axis=0).tolist())
-    xy = local.to_xy_m(deg[rows])
-    low, high = (np.percentile(xy, share, axis=0) for share in (_BEYOND, 100.0 - _BEYOND))
-    low, high = with_margin(low, high)
-    ids = frame["image_id"].iloc[suspicious].astype(str).tolist()
-    return {
-        "name": name,
-        "n": len(rows),
-        "frame": frame_of(local),
-        "extent_m": [*np.round(low, 1).tolist(), *np.round(high, 1).tolist()],
-        "photographs": {axis: np.round(values).astype(int).tolist() for axis, values in axes(local.to_xy_m(deg[drawn])).items()},
-        "suspicious": {
-            **axes(local.to_xy_m(deg[suspicious])),
-            "id": ids,
-            "path": [Path(str(path)).name for path in frame["image_path"].iloc[suspicious]],
-            "reasons": [[reason for reason, _ in of_row[row]] for row in suspicious.tolist()],
-            "detail": [[list(item) for item in of_row[row]] for row in suspicious.tolist()],
-            "photo": [album.number(image_id) for image_id in ids],
-        },
-    }

@@ -1,0 +1,66 @@
+"""`swclip inspect`: what it prints, what it writes, and what it says of a manifest that it cannot read."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+import swclip
+from swclip.cli.app import run
+from swclip.inspection.inspection import InspectionReport
+
+
+def test_a_page_a_table_and_the_next_command(
+    odd_manifest: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "inspected"
+    assert run(["inspect", str(odd_manifest), "--out", str(out)]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{out / 'inspection.html'}\n"
+    shown = " ".join(printed.err.split())
+    for text in (
+        "72 photographs",
+        "│ unreadable │ 2 │",
+        "known-places",
+        f"Suspicious photographs: {out / 'suspicious.csv'}",
+    ):
+        assert text in shown
+    command = json.loads((out / "inspection.json").read_text())["next"]
+    assert f"Next: {' '.join(command)}" in printed.err
+    assert run([*command[1:-1], str(tmp_path / "splits.parquet"), "--no-picture-hash"]) == 0
+
+
+def test_json_on_standard_output_and_the_default_folder(odd_manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["inspect", str(odd_manifest / "manifest.parquet"), "--pixels", "none", "--format", "json"]) == 0
+    report = InspectionReport.model_validate_json(capsys.readouterr().out)
+    assert report.photographs == 72
+    assert report.pixels is None
+    assert (odd_manifest / "inspection" / "inspection.html").is_file()
+
+
+def test_python_gives_the_same_figures(odd_manifest: Path, tmp_path: Path) -> None:
+    steps: set[str] = set()
+    inspection = swclip.inspect(odd_manifest, pixels=5, progress=lambda step, done, total: steps.add(step))
+    assert inspection.report.pixels is not None
+    assert inspection.report.pixels.chosen == 5
+    assert inspection.recommended is not None
+    assert {"Reading photographs", "Trying splits"} <= steps
+    assert "2 unreadable" in repr(swclip.inspect(odd_manifest))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["missing"], 3, "there is no manifest; make one with: swclip prepare"),
+        (["FOLDER", "--pixels", "-3"], 5, "--pixels -3: must be 0 or more"),
+        (["FOLDER", "--pixels", "some"], 5, "pixels"),
+        (["FOLDER", "--tiles", "https://tiles.example.org/a.png"], 5, "{z}"),
+    ],
+)
+def test_bad_input(
+    arguments: list[str], code: int, message: str, odd_manifest: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["inspect", *(argument.replace("FOLDER", str(odd_manifest)) for argument in arguments)]) == code
+    assert message in capsys.readouterr().err
