@@ -149,3 +149,14 @@ def test_places_with_several_captures_are_counted() -> None:
     result = inspect_manifest(manifest, pixels="none")
     assert (result.report.places.places, result.report.places.with_several) == (200, 3)
     assert "3 of 200 have them" in captures_text(result.report)
+
+
+def test_suspicious_photographs_are_left_out_of_a_new_manifest(inspected: Inspection, tmp_path: Path) -> None:
+    clean = inspected.without(["unreadable", "dark"], tmp_path / "clean")
+    left = set(inspected.manifest.frame["image_id"]) - set(clean.frame["image_id"])
+    assert left == {name for name, reason in SUSPICIOUS.items() if reason in ("unreadable", "dark")}
+    again = read_manifest(tmp_path / "clean")
+    assert len(again) == 69
+    assert all(path.is_file() for path in again.image_paths)
+    with pytest.raises(ConfigError, match="'fog' is not a reason; choose one or several of unreadable, jump"):
+        inspected.without(["fog"], tmp_path / "none")

@@ -19,8 +19,9 @@ from swclip.reporting.inspection_page import inspection_charts, save_inspection,
 from swclip.reporting.tiles import Tiles
 
 CLIPPED = """() => Array.from(document.querySelectorAll("td, .card div, .chart svg text"))
-  .filter((node) => { const box = node.getBoundingClientRect(); return box.width && box.right > document.body.clientWidth + 2; })
-  .map((node) => node.textContent.trim().slice(0, 60))"""
+  .map((node) => [node, node.getBoundingClientRect()])
+  .filter(([, box]) => box.width && box.right > document.body.clientWidth + 2)
+  .map(([node]) => node.textContent.trim().slice(0, 60))"""
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +73,8 @@ def test_a_reason_is_switched_off_and_a_photograph_is_chosen(page: Any) -> None:
 
 def test_a_dot_on_the_map_can_be_clicked(page: Any) -> None:
     where = page.evaluate(
-        """() => { const i = viewNow().suspicious.id.indexOf("vague"), [x, y] = mainMap.toScreen(...mainMap.suspicious[i]);
+        """() => { const i = viewNow().suspicious.id.indexOf("vague");
+          const [x, y] = mainMap.toScreen(...mainMap.suspicious[i]);
           const box = byId("map").getBoundingClientRect(); return [x, y, box.width, box.height]; }"""
     )
     assert 0 < where[0] < where[2]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,7 +15,7 @@ import pandas as pd
 from jaxtyping import Float64, Int64
 
 from swclip.data.grouping import place_numbers, rows_by_name, text_or_none
-from swclip.data.manifest import Manifest
+from swclip.data.manifest import Manifest, write_manifest
 from swclip.data.nearby_captures import nearby_captures
 from swclip.errors import ConfigError, InputError
 from swclip.files import stated_path
@@ -162,6 +163,30 @@ class Inspection:
     def recommended(self) -> TrialSplit | None:
         """The split to start with; None where no protocol is possible."""
         return None if self.report.recommended is None else self.report.splits[self.report.recommended]
+
+    def without(self, reasons: Sequence[str], path: str | os.PathLike[str]) -> Manifest:
+        """Write a manifest without the photographs that are suspicious for one of these reasons.
+
+        Splits, runs and galleries of the present manifest are not for it: make them again.
+
+        Args:
+            reasons: Values of the column `reason`.
+            path: The folder or `.parquet` file; photographs stay where they are.
+
+        Raises:
+            ConfigError: There is no such reason.
+            InputError: The folder cannot be written.
+        """
+        if unknown := [reason for reason in reasons if reason not in self.report.suspicious]:
+            raise ConfigError(
+                f"{unknown[0]!r} is not a reason; choose one or several of {', '.join(self.report.suspicious)}."
+            )
+        left_out = self.suspicious.index[self.suspicious["reason"].isin(list(reasons))]
+        frame = self.manifest.frame.assign(image_path=[str(file) for file in self.manifest.image_paths])
+        if "map_path" in frame:
+            frame["map_path"] = [None if file is None else str(file) for file in self.manifest.map_paths]
+        made_with = {"left_out": list(reasons), "of_manifest": self.manifest.digest}
+        return write_manifest(path, frame.drop(index=left_out.unique()).reset_index(drop=True), made_with=made_with)
 
 
 def inspect_manifest(

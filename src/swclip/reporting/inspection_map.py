@@ -19,8 +19,8 @@ from swclip.reporting.examples import Picture, thumbnail
 from swclip.reporting.map_data import allocate, axes, frame_of, with_margin
 
 _DRAWN, _LISTED, _VIEWS = 24_000, 3_000, 60
-# Photographs that the first extent of a map ignores, and the per cent of the others beyond each of its sides: a position
-# that is wrong must not make all others a single dot.
+# Photographs that the extent of a map ignores, and the per cent of the others beyond each of its sides: a position that
+# is wrong must not make all others a single dot.
 _ASTRAY = ("jump", "isolated")
 _BEYOND = 0.5
 
