@@ -160,3 +160,13 @@ def test_suspicious_photographs_are_left_out_of_a_new_manifest(inspected: Inspec
     assert all(path.is_file() for path in again.image_paths)
     with pytest.raises(ConfigError, match="'fog' is not a reason; choose one or several of unreadable, jump"):
         inspected.without(["fog"], tmp_path / "none")
+
+
+def test_published_splits_come_first() -> None:
+    manifest = grid(12, 15.0, published_split=["test/queries", "test/database"] * 72)
+    trials = trial_splits(manifest, "data")
+    best = recommended(trials)
+    assert best is not None
+    assert best is trials[0]
+    assert (best.protocol, best.queries) == ("published", 72)
+    assert best.command[-3:] == ["published", "--out", "data/published.parquet"]

@@ -23,6 +23,8 @@ def advice_text(inspection: Inspection) -> str:
     if best is None:
         return "No protocol is possible with these photographs; the reasons are below."
     text = f"Begin with {split_name(best)}: {best.queries:,} queries in {best.query_blocks:,} blocks"
+    if best.protocol == "published":
+        return f"{text}. Figures on the published split can be compared with those of others."
     if best.verdict != "good":
         return f"{text}. There are reservations about every protocol with these photographs; this one has the fewest."
     others = ["known places"] if best.protocol != "known-places" else []

@@ -11,6 +11,7 @@ from swclip.data.grouping import group_numbers, pair_numbers, place_numbers, tex
 from swclip.data.leakage import leakage_report
 from swclip.data.manifest import Manifest
 from swclip.data.protocols import Protocol, SplitDraft, split
+from swclip.data.published_splits import has_published_splits, published_splits
 from swclip.errors import InputError
 from swclip.geo.neighbours import nearest_m
 from swclip.metrics.parts import Part
@@ -23,6 +24,9 @@ LEAST_BLOCKS = 30
 D. L. Miller, "Bootstrap-Based Improvements for Inference with Clustered Errors" (2008), call 5 to 30 clusters few."""
 BLOCK_ACCURACIES = 4.0
 """A block should be at least so many times the median accuracy: else many photographs are in the wrong block."""
+
+
+_Protocol = Protocol | Literal["published"]
 
 
 class Quantiles(Part):
@@ -96,7 +100,7 @@ def captures_of(manifest: Manifest, nearby: dict[str, int]) -> Captures:
 
 
 def trial_splits(manifest: Manifest, name: str, progress: Callable[[int, int], None] | None = None) -> list[TrialSplit]:
-    """Split a manifest by each protocol, and by new-streets with each block size.
+    """Split a manifest by each protocol, by new-streets with each block size, and as published where it was.
 
     Args:
         manifest: The photographs.
@@ -107,7 +111,8 @@ def trial_splits(manifest: Manifest, name: str, progress: Callable[[int, int], N
         The trials; those that are impossible say why.
     """
     cities = manifest.frame["city"].nunique()
-    trials: list[tuple[Protocol, float | None]] = [("known-places", None)]
+    trials: list[tuple[_Protocol, float | None]] = [("published", None)] if has_published_splits(manifest) else []
+    trials += [("known-places", None)]
     trials += [("new-streets", block_m) for block_m in BLOCKS_M]
     trials += [("new-city", None)] if cities > 1 else []
     results = []
@@ -118,12 +123,15 @@ def trial_splits(manifest: Manifest, name: str, progress: Callable[[int, int], N
     return results
 
 
-def _trial(manifest: Manifest, name: str, protocol: Protocol, block_m: float | None) -> TrialSplit:
+def _trial(manifest: Manifest, name: str, protocol: _Protocol, block_m: float | None) -> TrialSplit:
     sized = block_m is not None and block_m != DEFAULT_BLOCK_M
     command = ["swclip", "split", name, "--protocol", protocol, *(["--block-m", f"{block_m:g}"] if sized else [])]
     command += ["--out", f"{name}/{protocol}.parquet"]
     try:
-        draft = split(manifest, protocol, **({} if block_m is None else {"block_m": block_m}))
+        if protocol == "published":
+            draft = published_splits(manifest)
+        else:
+            draft = split(manifest, protocol, **({} if block_m is None else {"block_m": block_m}))
     except InputError as error:
         return TrialSplit(
             protocol=protocol, block_m=block_m, hold_out=None, training=0, validation=0, queries=0, query_blocks=0,
@@ -134,7 +142,7 @@ def _trial(manifest: Manifest, name: str, protocol: Protocol, block_m: float | N
 
 
 def _measured(
-    manifest: Manifest, draft: SplitDraft, protocol: Protocol, block_m: float | None, command: list[str]
+    manifest: Manifest, draft: SplitDraft, protocol: _Protocol, block_m: float | None, command: list[str]
 ) -> TrialSplit:
     splits = draft.in_memory()
     report = leakage_report(manifest, splits)
@@ -182,13 +190,16 @@ def _oracle(manifest: Manifest, candidates: Any, of_query: np.ndarray[Any, Any])
 
 
 def recommended(trials: list[TrialSplit]) -> TrialSplit | None:
-    """The trial to start with: known-places if it is good, then new-streets with the default block or the nearest good
-    one, then the one with fewest reservations; None where no protocol is possible."""
+    """The trial to begin with; None where no protocol is possible.
+
+    The published split where there is one, for figures that can be compared; else known-places if it is good, then
+    new-streets with the good block size nearest to the default, then the one with fewest reservations.
+    """
 
     def order(trial: TrialSplit) -> tuple[int, int, float]:
         block = trial.block_m or DEFAULT_BLOCK_M
-        kind = {"known-places": 0, "new-streets": 1, "new-city": 2}[trial.protocol]
-        return (len(trial.reasons), kind, abs(np.log(block / DEFAULT_BLOCK_M)))
+        kind = ("published", "known-places", "new-streets", "new-city").index(trial.protocol)
+        return (0 if kind == 0 else len(trial.reasons), kind, abs(float(np.log(block / DEFAULT_BLOCK_M))))
 
     possible = [trial for trial in trials if trial.verdict != "impossible"]
     return min(possible, key=order) if possible else None
