@@ -152,8 +152,8 @@ def _measured(
     reasons = list(report["warnings"])
     if blocks < LEAST_BLOCKS:
         reasons.append(
-            f"Only {blocks} blocks have queries: intervals that resample blocks are too narrow with fewer than "
-            f"{LEAST_BLOCKS}."
+            f"Only {blocks} {'block has' if blocks == 1 else 'blocks have'} queries: intervals that resample fewer "
+            f"than {LEAST_BLOCKS} are too narrow. `swclip benchmark --draws 5` repeats the split."
         )
     accuracy = quantiles(manifest.accuracy_m)
     if block_m is not None and accuracy is not None and block_m < BLOCK_ACCURACIES * accuracy.median:
