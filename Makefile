@@ -3,12 +3,18 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs lock clean
+.PHONY: demo test pytest lint docs lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/swclip demo --out swclip-demo
 
-test: $(VENV)/installed-dev lint
+# Two processors are busy throughout: mypy, which has one process, runs beside the tests.
+test: $(VENV)/installed-dev
+	$(MAKE) --no-print-directory -j 2 lint pytest
+
+# With bytecode: without it, each of the many processes of the tests would compile the sources again.
+pytest: export PYTHONDONTWRITEBYTECODE :=
+pytest: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(VENV)/installed-dev

@@ -27,6 +27,18 @@ def test_whitened_training_features_have_unit_covariance() -> None:
     np.testing.assert_allclose(whitening(x), y / np.linalg.norm(y, axis=1, keepdims=True), atol=1e-5)
 
 
+@pytest.mark.parametrize("rows", [40, 90])
+def test_directions_are_eigenvectors_of_the_covariance_of_few_photographs_and_of_many(rows: int) -> None:
+    x = np.random.default_rng(4).normal(size=(rows, 60)).astype(np.float32) * np.geomspace(
+        30.0, 0.1, 60, dtype=np.float32
+    )
+    whitening = Whitening.fit(x, 25)
+    variance, vectors = np.linalg.eigh(np.cov(x.astype(np.float64).T, bias=True))
+    scaled = vectors[:, ::-1][:, :25] / np.sqrt(variance[::-1][:25])
+    signs = np.sign((scaled * whitening.projection).sum(axis=0))
+    np.testing.assert_allclose(whitening.projection, scaled * signs, rtol=1e-5, atol=1e-6)
+
+
 def test_directions_without_variance_are_left_out() -> None:
     assert Whitening.fit(features(), 8).dimensions == 6
     assert Whitening.fit(features(5), 8).dimensions == 4

@@ -183,15 +183,18 @@ def joined_units(vectors: Float32[np.ndarray, "n w"], blocks: Sequence[int]) -> 
 
 def _directions(values: Float64[np.ndarray, "n f"], dimensions: int) -> Float64[np.ndarray, "f w"]:
     """The scaled principal directions of centred values."""
-    width = values.shape[1]
-    covariance = values.T @ values / len(values)
-    kept = min(dimensions, width, len(values) - 1)
-    variance, directions = eigh(covariance, subset_by_index=(width - kept, width - 1))
-    variance, directions = variance[::-1], directions[:, ::-1]
+    count, width = values.shape
+    kept = min(dimensions, width, count - 1)
+    # The Gram matrix has the eigenvalues of the covariance, and is the smaller one of few photographs.
+    few = count < width
+    matrix = (values @ values.T if few else values.T @ values) / count
+    variance, vectors = eigh(matrix, subset_by_index=(len(matrix) - kept, len(matrix) - 1))
+    variance, vectors = variance[::-1], vectors[:, ::-1]
     varies = variance > _NEGLIGIBLE * max(variance[0], np.finfo(np.float64).tiny)
-    variance, directions = variance[varies], directions[:, varies]
+    variance, vectors = variance[varies], vectors[:, varies]
     if not len(variance):
         raise InputError("whitening needs features that vary: all photographs have the same.")
+    directions = values.T @ vectors / np.sqrt(count * variance) if few else vectors
     # The sign of an eigenvector is arbitrary.
     largest = np.abs(directions).argmax(axis=0)
     directions = directions * np.sign(directions[largest, np.arange(len(variance))])
