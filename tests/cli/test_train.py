@@ -140,3 +140,13 @@ def test_benchmark_does_not_repeat_finished_runs(
     assert {path: path.stat().st_mtime_ns for path in (out / "runs").rglob("*") if path.is_file()} == before
     again = json.loads((out / "benchmark.json").read_text())
     assert again["systems"]["clip"]["mean"]["error_m"] == document["systems"]["clip"]["mean"]["error_m"]
+
+
+@pytest.mark.parametrize("command", ["train", "benchmark", "bandwidth"])
+def test_a_device_that_is_not_available_is_refused_before_anything_is_written(
+    town: Path, tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = [command, str(town), f"--splits={town / 'splits.parquet'}", f"--out={tmp_path / 'out'}"]
+    assert run([*arguments, "--device", "tpu9"]) == ConfigError.exit_code
+    assert "device 'tpu9' cannot be used" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())

@@ -39,7 +39,9 @@ def make_run(town: Path, small: Callable[..., TrainingConfig], tmp_path: Path) -
     def make(name: str, **values: Any) -> Run:
         config = small("clip", **{"steps": 4, "freeze_image": True, **values})
         folder = tmp_path / "runs" / name
-        return Run(name, "splits", name, config.seed, config, folder, manifest, splits, cache, "swclip benchmark")
+        return Run(
+            name, "splits", name, config.seed, config, folder, manifest, splits, cache, "swclip benchmark", "cpu"
+        )
 
     return make
 
@@ -82,7 +84,7 @@ def test_failed_run_does_not_stop_the_others(make_run: Make, count: int, caplog:
         assert folder is not None
         command = read_run(folder).command
         assert command is not None
-        assert "--recipe=runs/large.toml --seed=0 --out=runs/large" in command
+        assert "--recipe=runs/large.toml --seed=0 --device=cpu --out=runs/large" in command
 
 
 CRASHES = {

@@ -255,7 +255,7 @@ def test_the_tower_is_frozen_until_the_heads_are_trained(
         steps=8,
     )
     cache = FeatureCache(tmp_path / "cache")
-    with join_processes() as process:
+    with join_processes(torch.device("cpu")) as process:
         rows = indices(splits, manifest, "train")
         setup = set_up_training(manifest, splits, rows, config, tmp_path / "run", cache, process, lambda *_: None)
     shapes, rates = [], []

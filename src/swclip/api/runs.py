@@ -44,6 +44,7 @@ def train(
     *,
     system: str | None = None,
     cache: FeatureCache | None = None,
+    device: str = "auto",
     command: str | None = None,
     progress: Progress = None,
 ) -> RunFacts:
@@ -57,6 +58,7 @@ def train(
             not changed.
         system: Name of the run in comparisons; by default the recipe's name.
         cache: Cache for features of a frozen tower; by default in the user's cache folder.
+        device: auto (a GPU if there is one), cpu, cuda, ...
         command: The command line, for the record.
         progress: True for progress bars, or a callback that is called with (step, done, total).
 
@@ -65,7 +67,8 @@ def train(
 
     Raises:
         InputError: No photograph is in split `train`, or one cannot be decoded.
-        ConfigError: `out` contains another run, another process trains in it, or the configuration is invalid.
+        ConfigError: `out` contains another run, another process trains in it, the configuration is invalid, or the
+            device is not available.
         ArtefactError: The newest checkpoint is damaged.
 
     Warns:
@@ -85,6 +88,7 @@ def train(
             out,
             system=system or name,
             cache=cache,
+            device=device,
             command=command,
             progress=report,
         )
@@ -105,6 +109,7 @@ def benchmark(
     draws: int = 1,
     tiles: Tiles | None = None,
     cache: FeatureCache | None = None,
+    device: str = "auto",
     errors: Literal["raise", "keep"] = "raise",
     command: str | None = None,
     progress: Progress = None,
@@ -136,6 +141,7 @@ def benchmark(
         tiles: Map tiles below the maps of the pages, such as `Tiles.of("osm")` of `swclip.reporting.tiles`, which the
             browser of a reader loads from their provider; None for pages that load nothing.
         cache: Cache for features of frozen towers; by default in the user's cache folder.
+        device: auto (a GPU if there is one), cpu, cuda, ...
         errors: "raise" raises an error for failed runs after everything else is written; "keep" records them in
             `failures`.
         command: The command line, for the record.
@@ -145,7 +151,8 @@ def benchmark(
         The comparisons by name of the splits, the pooled comparison, and the written `files`.
 
     Raises:
-        ConfigError: There are no splits, systems or seeds, two have the same name, or a recipe is invalid.
+        ConfigError: There are no splits, systems or seeds, two have the same name, a recipe is invalid, or the
+            device is not available.
         MismatchError: Splits were made from another manifest.
         SwclipError: Runs failed.
     """
@@ -178,6 +185,7 @@ def benchmark(
             jobs=jobs,
             estimator=estimator,
             draws=draws,
+            device=device,
             progress=report,
         )
     done = replace(done, files=write_benchmarks(folder, done, table, all_splits, tiles=tiles))

@@ -20,6 +20,7 @@ def bandwidth(
     recipe: str = "sw-clip",
     out: Path | None = None,
     search: Annotated[list[float] | None, REPEATED] = None,
+    device: str = "auto",
     options: RecipeOptions | None = None,
     seed: Annotated[int | None, ADVANCED] = None,
 ) -> None:
@@ -33,6 +34,7 @@ def bandwidth(
         manifest: The manifest that `swclip prepare` or `swclip synth` wrote.
         splits: The splits that `swclip split` wrote; the photographs of split `train` are used.
         recipe: A recipe's name, or the path of a TOML file.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
         options: Values that override the recipe's.
         out: A folder for bandwidth.json, semivariogram.png and .svg, and the runs of --search.
         search: Bandwidths in metres to try: a model is trained for --steps steps with each of them and with the
@@ -57,7 +59,7 @@ def bandwidth(
     config = (options or RecipeOptions()).config(recipe, seed=seed)
     table, split = read_manifest(manifest), read_splits(splits)
     with progress_bars() as progress:
-        study = study_bandwidth(table, split, config, progress=progress)
+        study = study_bandwidth(table, split, config, device=device, progress=progress)
     record: dict[str, Any] = {**study.record, "command": command_line()}
     _show(study)
     best_m = study.bandwidth_m
@@ -65,7 +67,15 @@ def bandwidth(
         with tempfile.TemporaryDirectory() as scratch, progress_bars() as progress:
             runs = (out or Path(scratch)) / "search"
             record["search"] = rows = search_bandwidth(
-                table, split, config, search, runs, form=study.form, command=record["command"], progress=progress
+                table,
+                split,
+                config,
+                search,
+                runs,
+                form=study.form,
+                device=device,
+                command=record["command"],
+                progress=progress,
             )
         best = min(rows, key=lambda row: float(row["val_log_error"]))
         print_table(

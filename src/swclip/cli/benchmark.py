@@ -24,6 +24,7 @@ def benchmark(
     seeds: Annotated[list[int], REPEATED] = [0],  # noqa: B006
     draws: int = 1,
     jobs: int = 1,
+    device: str = "auto",
     baseline: Annotated[str | None, ADVANCED] = None,
     reference: Annotated[str | None, ADVANCED] = None,
     estimator: Annotated[Literal["mode", "argmax", "geometric-median", "validation"], ADVANCED] = "mode",
@@ -60,6 +61,7 @@ def benchmark(
             the next seed, and every system is trained on it, in OUT/draws. The claims and their intervals are then over
             all draws, seeds and blocks of queries.
         jobs: Number of runs trained in parallel, each in its own process with its share of the processors.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
         options: Values that override those of every recipe. A text tower is used only in recipes that have one.
         tiles: A base map below the maps of the page: osm (OpenStreetMap), another name of xyzservices, or a URL such as
             https://tiles.example.org/{z}/{x}/{y}.png. The browser of a reader requests the tiles from that host. By
@@ -97,6 +99,7 @@ def benchmark(
         jobs=jobs,
         estimator=estimator,
         draws=draws,
+        device=device,
         tiles=base_map,
         errors="keep",
         progress=True,

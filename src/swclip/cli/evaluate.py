@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from swclip.cli.external import ExternalOptions
 from swclip.cli.help import ADVANCED, REPEATED, off
@@ -12,8 +12,6 @@ from swclip.cli.help import ADVANCED, REPEATED, off
 if TYPE_CHECKING:
     from swclip.data.manifest import Manifest
     from swclip.data.splits import Splits
-    from swclip.evaluation.evaluate import EmbedConfig
-    from swclip.evaluation.measure import MeasureConfig
     from swclip.evaluation.report import Report
     from swclip.evaluation.result import Evaluation
     from swclip.metrics.parts import Errors
@@ -120,14 +118,13 @@ def evaluate(
         )
         title = (external.predictions or external.embeddings or out).stem
     else:
-        embedding = EmbedConfig(batch_size=batch_size, workers=workers)
         evaluation, table, split, title = _evaluate_run(
             run,
             splits,
             manifest,
             on=on,
             config=config,
-            embedding=embedding,
+            embedding=EmbedConfig(batch_size=batch_size, workers=workers),
             effort=effort,
             use=use,
             verify=verify,
@@ -154,17 +151,9 @@ def _evaluate_run(
     run: Path,
     splits: Path | None,
     manifest: Path | None,
-    *,
-    on: Literal["query", "val"],
-    config: MeasureConfig,
-    embedding: EmbedConfig,
-    effort: Literal["fast", "balanced", "best"],
-    use: list[Literal["image", "caption", "map"]] | None,
-    verify: int | None,
-    device: str,
-    outside: Path | None,
+    **options: Any,
 ) -> tuple[Evaluation, Manifest, Splits, str]:
-    """The evaluation of a run, with its manifest, splits and title."""
+    """The evaluation of a run, by the options of `swclip.evaluate`, with its manifest, splits and title."""
     from swclip.api.evaluations import evaluate as evaluate_model
     from swclip.calibration.posterior_config import read_posterior
     from swclip.cli.console import command_line, console
@@ -178,21 +167,7 @@ def _evaluate_run(
             "location embeddings alone are used.",
             markup=False,
         )
-    evaluation = evaluate_model(
-        run,
-        table,
-        split,
-        on=on,
-        config=config,
-        embedding=embedding,
-        effort=effort,
-        use=use,
-        verify=verify,
-        device=device,
-        outside=outside,
-        command=command_line(),
-        progress=True,
-    )
+    evaluation = evaluate_model(run, table, split, **options, command=command_line(), progress=True)
     return evaluation, table, split, facts.system or run.name
 
 

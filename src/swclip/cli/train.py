@@ -20,6 +20,7 @@ def train(
     out: Path,
     recipe: str = "sw-clip",
     options: RecipeOptions | None = None,
+    device: str = "auto",
     bandwidth_m: Annotated[list[float] | None, REPEATED, ADVANCED] = None,
     seed: Annotated[int | None, Parameter(show_default="the recipe's; 0 in all shipped ones")] = None,
 ) -> None:
@@ -34,6 +35,7 @@ def train(
         recipe: A built-in recipe (clip, sw-clip, geoclip, ...), or the path of a TOML file, such as the config.toml of
             a run.
         options: Values that override the recipe's.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
         bandwidth_m: Bandwidth of the soft labels in metres, instead of an estimate from the data; several values give a
             mixture of kernels.
         seed: Seed of weights, batches, augmentation and dropout.
@@ -50,7 +52,8 @@ def train(
 
     bandwidths = {"objective__targets__bandwidths_m": bandwidth_m, "bandwidth__form": "fixed" if bandwidth_m else None}
     config = (options or RecipeOptions()).config(recipe, **bandwidths, seed=seed)
-    facts = run_training(manifest, splits, config, out, system=Path(recipe).stem, command=command_line(), progress=True)
+    system, command = Path(recipe).stem, command_line()
+    facts = run_training(manifest, splits, config, out, system=system, device=device, command=command, progress=True)
     fitted = facts.figures.get("val_posterior")
     if fitted:
         console.print(

@@ -32,6 +32,7 @@ from swclip.errors import ConfigError
 from swclip.evaluation.estimator_choice import VALIDATION, EstimatorChoice, best_on_validation, choice_record
 from swclip.evaluation.result import Evaluation
 from swclip.files import stated_path
+from swclip.models.blocks import available_device
 from swclip.models.feature_cache import FeatureCache
 from swclip.training.config import TrainingConfig
 from swclip.versions import versions
@@ -93,6 +94,7 @@ def run_benchmarks(
     jobs: int = 1,
     estimator: EstimatorChoice = ESTIMATOR,
     draws: int = 1,
+    device: str = "auto",
     progress: Progress | None = None,
 ) -> Benchmark:
     """Train and evaluate several systems; finished runs are not trained again.
@@ -117,13 +119,15 @@ def run_benchmarks(
             validation queries, summed over the systems: one for all of them and all splits.
         draws: Number of draws of the splits: each further one has the protocol and parameters of the splits file and
             the next seed. Its runs are in OUT/draws/seed-SEED/runs.
+        device: auto (a GPU if there is one), cpu, cuda, ...
         progress: Called with (task, done, total).
 
     Raises:
-        ConfigError: There are no splits, systems or seeds, two have the same name, a recipe is invalid, or the
-            estimator is to be chosen on validation queries and splits have none.
+        ConfigError: There are no splits, systems or seeds, two have the same name, a recipe is invalid, the device is
+            not available, or the estimator is to be chosen on validation queries and splits have none.
         MismatchError: Splits belong to another manifest.
     """
+    available_device(device)
     configs = _configs(systems, seeds, overrides)
     names = _split_names(splits)
     present = list(configs)
@@ -157,14 +161,14 @@ def run_benchmarks(
     runs: list[Run] = []
     for name, split, folder in zip(names, splits, folders, strict=True):
         lead = "" if len(splits) == 1 else f"{name}, "
+        data = (manifest, split, cache, command, device)
         for system, by_seed in configs.items():
             if by_seed is None:
-                title = f"{lead}{system}"
-                runs.append(Run(title, name, system, UNSEEDED, image_config, None, manifest, split, cache, command))
+                runs.append(Run(f"{lead}{system}", name, system, UNSEEDED, image_config, None, *data))
                 continue
             for seed in seeds:
                 title, run_folder = f"{lead}{system}, seed {seed}", folder / "runs" / f"{system}-{seed}"
-                runs.append(Run(title, name, system, seed, by_seed[seed], run_folder, manifest, split, cache, command))
+                runs.append(Run(title, name, system, seed, by_seed[seed], run_folder, *data))
     check_one_folder_each(runs)
     chosen, choice = _estimator(estimator, runs, jobs, progress)
     results = run_all([replace(run, estimator=chosen) for run in runs], jobs, progress)

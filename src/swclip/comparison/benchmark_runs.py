@@ -24,6 +24,7 @@ from swclip.external.measure_embeddings import photographs_by_candidate
 from swclip.external.prediction_gallery import fitted_posterior
 from swclip.gallery.gallery import Gallery, gallery_from_embeddings
 from swclip.gallery.hubness import read_bank
+from swclip.models.blocks import available_device
 from swclip.models.config import UNTRAINED_TOWER
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import LocatorModel, load_model
@@ -63,6 +64,7 @@ class Run:
         splits: Their splits.
         cache: Cache of the features of frozen towers.
         command: The command line, for the provenance.
+        device: Device of training and evaluation, by the name that `available_device` takes.
         estimator: The estimator that answers.
         on: The queries that are evaluated, "query" or "val".
     """
@@ -77,6 +79,7 @@ class Run:
     splits: Splits
     cache: FeatureCache
     command: str | None
+    device: str = "auto"
     estimator: str = ESTIMATOR
     on: QuerySplit = "query"
 
@@ -101,10 +104,11 @@ class Run:
             self.folder,
             system=self.system,
             cache=self.cache,
+            device=self.device,
             command=self.command,
             progress=progress,
         )
-        model = load_model(self.folder)
+        model = load_model(self.folder).to(available_device(self.device))
         return evaluate(
             model,
             self.manifest,
@@ -199,7 +203,7 @@ class SharedFeatures:
         if paths is None:
             return
         positions = run.manifest.positions_deg[indices(run.splits, run.manifest, "train")]
-        model = LocatorModel.create(run.config.model, positions, run.config.seed)
+        model = LocatorModel.create(run.config.model, positions, run.config.seed).to(available_device(run.device))
         run.cache.features(model, list(paths), progress=lambda done, total: progress("image features", done, total))
 
 

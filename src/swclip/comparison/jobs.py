@@ -205,7 +205,7 @@ class _Training:
         recipe = run.folder.parent / f"{run.system}.toml"
         write_config(recipe, dataclasses.replace(run.config, seed=0))
         command = [sys.executable, "-m", "swclip", "train", str(run.manifest.path), f"--splits={run.splits.path}"]
-        command += [f"--recipe={recipe}", f"--seed={run.config.seed}", f"--out={run.folder}"]
+        command += [f"--recipe={recipe}", f"--seed={run.config.seed}", f"--device={run.device}", f"--out={run.folder}"]
         messages = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115 (`failure` closes it)
         share = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(threads))
         environment = {**os.environ, **share, "SWCLIP_CACHE": str(run.cache.folder)}

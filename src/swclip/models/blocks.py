@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,6 +89,52 @@ def in_blocks_of_one_length(encode: Callable[[list[int]], Tensor], lengths: Sequ
         return torch.cat(encoded)
     order = [number for numbers in of_length.values() for number in numbers]
     return torch.cat(encoded)[np.argsort(order)]
+
+
+def encode_readable(encode: Callable[..., Tensor], batch: Any, device: torch.device, size: int) -> Any:
+    """Encode the readable rows of a batch (neither None nor NaN); the other rows are NaN.
+
+    Args:
+        encode: Encodes a tensor of readable rows; with several towers, one tensor for each.
+        batch: B rows: an array (B, ...), or a list of pictures, each None, an array (3, H, W), or a tuple of arrays,
+            one for each of several towers. Pictures may have different shapes; those of one shape are encoded together.
+        device: Device of the encoder.
+        size: Rows in one pass of the encoder, so that no row depends on the others.
+
+    Returns:
+        (B, D) embeddings, or only B where no row is readable and D is therefore unknown; `stacked` accepts both.
+    """
+    if isinstance(batch, np.ndarray):
+        readable = np.isfinite(batch.reshape(len(batch), -1)[:, 0]) if batch.size else np.zeros(len(batch), dtype=bool)
+    else:
+        readable = np.array([row is not None for row in batch], dtype=bool)
+    if not readable.any():
+        return len(batch)
+    if isinstance(batch, np.ndarray):
+        rows = torch.from_numpy(batch[readable].astype(np.float32, copy=False)).to(device)
+        encoded = in_blocks(encode, rows, size)
+    else:
+        pictures = [row if isinstance(row, tuple) else (row,) for row in batch if row is not None]
+
+        def encode_pictures(numbers: list[int]) -> Tensor:
+            inputs = zip(*(pictures[number] for number in numbers), strict=True)
+            return encode(*(torch.from_numpy(np.stack(parts)).to(device) for parts in inputs))
+
+        shapes = [tuple(part.shape for part in picture) for picture in pictures]
+        encoded = in_blocks_of_one_length(encode_pictures, shapes, size)
+    values = encoded.float().cpu().numpy()
+    if readable.all():
+        return values
+    filled = np.full((len(batch), values.shape[1]), np.nan, dtype=np.float32)
+    filled[readable] = values
+    return filled
+
+
+def stacked(rows: Sequence[Any]) -> Float32[np.ndarray, "n d"]:
+    """Stack batches; a batch without readable photographs is given by its length, since its width is unknown."""
+    width = next((batch.shape[1] for batch in rows if not isinstance(batch, int)), 0)
+    blank = [np.full((b, width), np.nan, dtype=np.float32) if isinstance(b, int) else b for b in rows]
+    return np.concatenate(blank) if blank else np.zeros((0, 0), dtype=np.float32)
 
 
 def cosines(query: Float32[np.ndarray, "q d"], others: Float32[np.ndarray, "m d"]) -> Float32[np.ndarray, "q m"]:

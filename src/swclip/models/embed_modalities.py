@@ -13,16 +13,14 @@ import torch
 from jaxtyping import Bool, Float32
 
 from swclip.errors import ConfigError, InputError
-from swclip.models.blocks import picture_rows
+from swclip.models.blocks import encode_readable, picture_rows, stacked
 from swclip.models.embed import (
     Failure,
     PathLike,
-    encode_readable,
     evaluating,
     photograph_vectors,
     pixel_batches,
     raise_failures,
-    stacked,
 )
 from swclip.models.modalities import Modalities, ModalityName, has_words
 from swclip.models.photograph_vectors import PhotographVectors

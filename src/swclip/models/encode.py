@@ -31,6 +31,7 @@ from swclip.models.embed import (
 )
 from swclip.models.location_text import Words
 from swclip.models.photograph_vectors import PhotographVectors
+from swclip.progress import count_progress
 
 Picture = str | os.PathLike[str] | bytes | Image.Image | np.ndarray[Any, Any] | Tensor
 """A photograph: a path, the bytes of a file, a PIL image, an array (H, W, 3) uint8, or a tensor (3, H, W)."""
@@ -52,9 +53,11 @@ def encode_images(
     images: Picture | Sequence[Picture],
     *,
     batch_size: int = 64,
+    progress: bool | Progress | None = None,
+    convert_to_numpy: bool = True,
+    normalize: bool = False,
     workers: int | None = None,
-    progress: Progress | None = None,
-) -> Float32[np.ndarray, "*n d"]:
+) -> Any:
     """Embed photographs in any form; see `LocatorModel.encode_images`."""
     alone = isinstance(images, (str, os.PathLike, bytes, Image.Image)) or getattr(images, "ndim", 4) < 4
     listed: list[Any] = [images] if alone else list(images)  # type: ignore[arg-type]  # an array is a list of pictures
@@ -62,19 +65,19 @@ def encode_images(
     failures: list[Failure] = []
     batches: list[PhotographVectors] = []
     done = 0
-    with evaluating(model):
+    with evaluating(model), count_progress(progress, "Encoding") as report:
         decoded = pixel_batches(
             lambda picture: _pixels(picture, model.preprocess), named, batch_size, workers, failures
         )
         for batch in decoded:
             batches.append(pixel_vectors(model, batch, whitened=False))
             done += len(batch)
-            if progress is not None:
-                progress(done, len(named))
+            if report is not None:
+                report(done, len(named))
     if failures:
         raise_failures(failures)
     embeddings = PhotographVectors.stacked(batches).embeddings
-    return embeddings[0] if alone else embeddings
+    return _converted(embeddings[0] if alone else embeddings, normalize, convert_to_numpy)
 
 
 def encode_positions(
@@ -83,8 +86,10 @@ def encode_positions(
     words: Words | Sequence[Words] | None = None,
     *,
     batch_size: int = 4096,
-    progress: Progress | None = None,
-) -> Float32[np.ndarray, "*n d"]:
+    progress: bool | Progress | None = None,
+    convert_to_numpy: bool = True,
+    normalize: bool = False,
+) -> Any:
     """Check and embed positions; see `LocatorModel.encode_positions`.
 
     Raises:
@@ -117,8 +122,15 @@ def encode_positions(
         if len(several) != len(positions):
             raise InputError(f"{len(several)} words for {len(positions)} positions; give one mapping for each.")
         listed = [dict(mapping) for mapping in several]
-    embeddings = embed_positions(model, positions, listed, batch_size=batch_size, progress=progress)
-    return embeddings[0] if alone else embeddings
+    with count_progress(progress, "Encoding") as report:
+        embeddings = embed_positions(model, positions, listed, batch_size=batch_size, progress=report)
+    return _converted(embeddings[0] if alone else embeddings, normalize, convert_to_numpy)
+
+
+def _converted(embeddings: Float32[np.ndarray, "*n d"], normalize: bool, convert_to_numpy: bool) -> Any:
+    if normalize:
+        embeddings = embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)
+    return embeddings if convert_to_numpy else torch.from_numpy(embeddings)
 
 
 def _named(picture: Any, number: int) -> _Named:

@@ -32,6 +32,7 @@ from safetensors.numpy import save_file
 from swclip.errors import ConfigError, InputError
 from swclip.files import atomic_file, default_cache_folder, remove_all_remains
 from swclip.imaging.photograph_file import PhotographError, photograph_sha256
+from swclip.models.blocks import stacked
 from swclip.models.embed import (
     Failure,
     FeatureEncoder,
@@ -41,7 +42,6 @@ from swclip.models.embed import (
     pixel_batches,
     pixel_features,
     raise_failures,
-    stacked,
     tower_encoders,
 )
 

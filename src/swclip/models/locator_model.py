@@ -9,10 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from huggingface_hub import ModelHubMixin
-from jaxtyping import Float, Float32, Float64
+from jaxtyping import Float, Float64
 from numpy.typing import ArrayLike
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -39,7 +38,6 @@ from swclip.models.modalities import Modalities
 from swclip.models.patches import PatchEncoder, read_patch_encoder, write_patch_encoder
 from swclip.models.weights import weights_digest, write_tensors
 from swclip.models.whitening import NOVELTY_NAME, Whitening, read_whitening, write_whitening
-from swclip.progress import count_progress
 from swclip.structure import as_plain
 
 FORMAT_VERSION = "1"
@@ -204,9 +202,8 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             similarity = model.encode_images(["a.jpg", "b.jpg"]) @ model.encode_positions([53.8, -1.55])
             ```
         """
-        with count_progress(progress, "Encoding") as report:
-            embeddings = encode_images(self, images, batch_size=batch_size, workers=workers, progress=report)
-        return _converted(embeddings, normalize, convert_to_numpy)
+        options: Any = {"batch_size": batch_size, "progress": progress, "normalize": normalize, "workers": workers}
+        return encode_images(self, images, convert_to_numpy=convert_to_numpy, **options)
 
     def encode_positions(
         self,
@@ -234,9 +231,8 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
         Raises:
             InputError: A position is not a latitude and longitude in degrees; the message names its row.
         """
-        with count_progress(progress, "Encoding") as report:
-            embeddings = encode_positions(self, positions_deg, words, batch_size=batch_size, progress=report)
-        return _converted(embeddings, normalize, convert_to_numpy)
+        options: Any = {"batch_size": batch_size, "progress": progress, "normalize": normalize}
+        return encode_positions(self, positions_deg, words, convert_to_numpy=convert_to_numpy, **options)
 
     def __repr__(self) -> str:
         location = self.config.location
@@ -330,12 +326,6 @@ class LocatorModel(nn.Module, ModelHubMixin, library_name="swclip", tags=["geo-l
             return load_model(Path(model_id))
         settings = {k: hub[k] for k in ("cache_dir", "force_download", "token", "local_files_only") if k in hub}
         return load_model(download(HubName(model_id, hub.get("revision")), **settings))
-
-
-def _converted(embeddings: Float32[np.ndarray, "*n d"], normalize: bool, convert_to_numpy: bool) -> Any:
-    if normalize:
-        embeddings = embeddings / np.linalg.norm(embeddings, axis=-1, keepdims=True)
-    return embeddings if convert_to_numpy else torch.from_numpy(embeddings)
 
 
 def _short(tower: str) -> str:

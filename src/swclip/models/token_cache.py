@@ -23,8 +23,8 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from swclip.errors import ConfigError
-from swclip.models.blocks import in_blocks, picture_rows
-from swclip.models.embed import Failure, PathLike, Progress, evaluating, stacked
+from swclip.models.blocks import in_blocks, picture_rows, stacked
+from swclip.models.embed import Failure, PathLike, Progress, evaluating
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.image_tower import FrozenSide, ImageTower
 from swclip.models.locator_model import LocatorModel

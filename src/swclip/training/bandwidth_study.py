@@ -15,6 +15,7 @@ from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, indices
 from swclip.errors import ConfigError, InputError
 from swclip.geo.semivariogram import EmpiricalSemivariogram, FittedSemivariogram
+from swclip.models.blocks import available_device
 from swclip.models.embed import tower_features
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import LocatorModel
@@ -57,6 +58,7 @@ def study_bandwidth(
     config: TrainingConfig,
     *,
     cache: FeatureCache | None = None,
+    device: str = "auto",
     progress: Progress | None = None,
 ) -> BandwidthStudy:
     """Estimate the semivariogram and the adaptive bandwidths of the training photographs, for any form of the recipe.
@@ -66,17 +68,20 @@ def study_bandwidth(
         splits: Their splits; those of `train` are used.
         config: Image tower, kernel and settings of the bandwidth.
         cache: Cache of a frozen tower's features.
+        device: auto (a GPU if there is one), cpu, cuda, ...
         progress: Called with (task, done, total).
 
     Raises:
         InputError: Split `train` has fewer than two photographs, or one cannot be decoded.
+        ConfigError: The device is not available.
     """
+    place = available_device(device)
     rows = indices(splits, manifest, "train")
     if len(rows) < 2:
         raise InputError(f"{splits.path}: {len(rows)} photographs are in split 'train'; at least 2 are needed.")
     positions = manifest.positions_deg[rows]
     heading = manifest.frame["heading_deg"].to_numpy(dtype=np.float64)[rows]
-    model = LocatorModel.create(config.model, positions, config.seed)
+    model = LocatorModel.create(config.model, positions, config.seed).to(place)
 
     def features_of(numbers: Any) -> Any:
         paths = [manifest.image_paths[row] for row in rows[numbers]]
@@ -116,6 +121,7 @@ def search_bandwidth(
     *,
     form: str | None = None,
     cache: FeatureCache | None = None,
+    device: str = "auto",
     command: str | None = None,
     progress: Progress | None = None,
 ) -> list[dict[str, Any]]:
@@ -129,6 +135,7 @@ def search_bandwidth(
         folder: Folder of the runs; finished ones are not trained again.
         form: A form that estimates the bandwidth, as a further trial.
         cache: Cache of a frozen tower's features.
+        device: auto (a GPU if there is one), cpu, cuda, ...
         command: The command line, for the record.
         progress: Called with (task, done, total).
 
@@ -159,7 +166,8 @@ def search_bandwidth(
     for name, trial in trials:
         out = folder / name.replace(" ", "")
         report = None if progress is None else _titled(progress, name)
-        facts = train(manifest, splits, trial, out, system=name, cache=cache, command=command, progress=report)
+        how: Any = {"cache": cache, "device": device, "command": command, "progress": report}
+        facts = train(manifest, splits, trial, out, system=name, **how)
         bandwidths = facts.figures.get("bandwidth", {}).get("bandwidths_m", trial.objective.targets.bandwidths_m)
         rows.append({"name": name, "bandwidths_m": list(bandwidths), **_best(out / "metrics.jsonl")})
     return rows

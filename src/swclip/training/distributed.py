@@ -33,16 +33,19 @@ class Process:
 
 
 @contextmanager
-def join_processes() -> Iterator[Process]:
+def join_processes(device: torch.device) -> Iterator[Process]:
     """Join the process group that torchrun describes in the environment; a single process without it.
 
+    Args:
+        device: The device of a single process. Under torchrun and on GPUs, each process has that of its local rank.
+
     Yields:
-        The process, with one GPU for each where there are GPUs (NCCL), else the CPU (gloo).
+        The process; several communicate by NCCL on GPUs, else by gloo.
     """
     count = int(os.environ.get("WORLD_SIZE", "1"))
-    local = int(os.environ.get("LOCAL_RANK", "0"))
-    gpu = torch.cuda.is_available()
-    device = torch.device("cuda", local) if gpu else torch.device("cpu")
+    gpu = device.type == "cuda"
+    if gpu and (count > 1 or device.index is None):
+        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
     if count == 1 or dist.is_initialized():
         alone = not dist.is_initialized()
         yield Process(0 if alone else dist.get_rank(), 1 if alone else dist.get_world_size(), device)

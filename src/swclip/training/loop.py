@@ -23,6 +23,7 @@ from swclip.data.splits import Splits, indices
 from swclip.errors import ConfigError, InputError
 from swclip.files import write_json
 from swclip.gallery.hubness import write_bank
+from swclip.models.blocks import available_device
 from swclip.models.config import UNTRAINED_TOWER
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.image_tower import ImageTower
@@ -47,6 +48,7 @@ def train(
     *,
     system: str = "sw-clip",
     cache: FeatureCache | None = None,
+    device: str = "auto",
     command: str | None = None,
     progress: Progress | None = None,
 ) -> RunFacts:
@@ -59,6 +61,7 @@ def train(
         out: The run's folder; a finished run of the same configuration is kept.
         system: Name of the run in comparisons.
         cache: Cache of a frozen tower's features; None for the user's cache folder.
+        device: auto (a GPU if there is one), cpu, cuda, ...
         command: The command line, for the record.
         progress: Called with (task, done, total).
 
@@ -67,11 +70,11 @@ def train(
 
     Raises:
         InputError: Split `train` has fewer than two photographs, or one cannot be decoded.
-        ConfigError: `out` contains another run, another process trains in it, or the configuration cannot work on
-            these photographs.
+        ConfigError: `out` contains another run, another process trains in it, the configuration cannot work on these
+            photographs, or the device is not available.
         ArtefactError: The newest checkpoint is damaged.
     """
-    folder = Path(out)
+    folder, place = Path(out), available_device(device)
     rows = indices(splits, manifest, "train")
     if len(rows) < 2:
         raise InputError(f"{splits.path}: {len(rows)} photographs are in split 'train'; at least 2 are needed.")
@@ -81,7 +84,7 @@ def train(
             _LOG.info("%s: the run is finished; nothing to do", folder)
             return facts
         warn_of_untrained_tower(config)
-        with join_processes() as process:
+        with join_processes(place) as process:
             report = progress if progress is not None and process.leads else _silent
             cache = cache or FeatureCache()
             setup = set_up_training(manifest, splits, rows, config, folder, cache, process, report)
