@@ -512,8 +512,8 @@ def test_layouts_have_the_names_of_the_command_line(tmp_path: Path) -> None:
     assert ["none", *LAYOUTS] == list(get_args(LayoutName))
     picture(tmp_path / "a.jpg", 0)
     for layout in LAYOUTS.values():
-        assert not layout.recognise(tmp_path)
-        assert not layout.recognise(tmp_path / "a.jpg")
+        assert not layout.recognise(tmp_path, ["a.jpg"])
+        assert not layout.recognise(tmp_path / "a.jpg", [])
     with pytest.raises(ConfigError, match="--layout nowhere: is not known; choose one of none, vpr"):
         prepare(tmp_path, tmp_path / "out", layout="nowhere")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"the layout msls does not use --images"):

@@ -23,7 +23,7 @@ from swclip.data.published_splits import PUBLISHED_COLUMN
 from swclip.errors import InputError, first_line
 from swclip.files import atomic_file, sha256_of_file
 from swclip.ingest.folders import PHOTOGRAPH_SUFFIXES, LeftOut, files_below
-from swclip.ingest.layouts.layout import Layout, LayoutSource, files_peeked
+from swclip.ingest.layouts.layout import Layout, LayoutSource
 from swclip.ingest.source_table import RawTable, SourceTable
 from swclip.ingest.tables import source_table
 
@@ -48,12 +48,11 @@ def _is_binary(kind: pa.DataType) -> bool:
     return bool(pa.types.is_binary(kind) or pa.types.is_large_binary(kind))
 
 
-def _is_hugging_face(path: Path) -> bool:
-    folder = path if path.is_dir() else path.parent
-    names = [name for name in files_peeked(path) if name.endswith(_SUFFIXES)] if path.is_dir() else [path.name]
-    for name in names[:3]:
+def _is_hugging_face(path: Path, names: Sequence[str]) -> bool:
+    tables = [path / name for name in names if name.endswith(_SUFFIXES)] if path.is_dir() else [path]
+    for table in tables[:3]:
         try:
-            if name.endswith(_SUFFIXES) and _image_columns(pq.read_schema(folder / name)):
+            if table.name.endswith(_SUFFIXES) and _image_columns(pq.read_schema(table)):
                 return True
         except (pa.ArrowException, OSError):
             continue

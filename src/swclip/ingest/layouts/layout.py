@@ -65,14 +65,14 @@ class Layout:
     Attributes:
         name: Its name on the command line.
         shape: Where its files are, in a clause for messages.
-        recognise: Whether a folder or file is evidently in this layout.
+        recognise: Whether a folder or file is evidently in this layout, from its path and the names of `first_files`.
         read: Its reader.
         options: The options beside `--city`, `--copy` and the like that it uses: images, columns, crs.
     """
 
     name: str
     shape: str
-    recognise: Callable[[Path], bool]
+    recognise: Callable[[Path, Sequence[str]], bool]
     read: Callable[[LayoutSource], SourceTable]
     options: frozenset[str] = frozenset()
 
@@ -182,11 +182,11 @@ def header_of(path: Path) -> list[str]:
         return []
 
 
-def files_peeked(folder: Path) -> Iterator[str]:
-    """The first files below a folder, with slashes, for recognisers."""
-    if folder.is_dir():
-        for name in itertools.islice(files_below(folder, LeftOut()), _PEEK_FILES):
-            yield Path(name).as_posix()
+def first_files(folder: Path) -> list[str]:
+    """The first files below a folder, with slashes, for recognisers; none of a file."""
+    if not folder.is_dir():
+        return []
+    return [Path(name).as_posix() for name in itertools.islice(files_below(folder, LeftOut()), _PEEK_FILES)]
 
 
 def photographs_below(folder: Path, rows: LayoutRows, excluded: Path | None = None, inside: str = "") -> Iterator[str]:

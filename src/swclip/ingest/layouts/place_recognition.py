@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -29,7 +30,7 @@ _GSV_COLUMNS = ("place_id", "year", "month", "northdeg", "city_id", "lat", "lon"
 _GsvKey = tuple[str, int, int, int, int, str]
 
 
-def _is_gsv_cities(path: Path) -> bool:
+def _is_gsv_cities(path: Path, names: Sequence[str]) -> bool:
     tables = sorted((path / "Dataframes").glob("*.csv"))[:1]
     return bool(tables) and (path / "Images").is_dir() and set(_GSV_COLUMNS) <= set(header_of(tables[0]))
 
@@ -104,7 +105,7 @@ _MSLS_KINDS = {"query": "queries", "database": "database"}
 _MSLS_RAW = ("key", "lon", "lat", "ca", "captured_at", "pano")
 
 
-def _is_msls(path: Path) -> bool:
+def _is_msls(path: Path, names: Sequence[str]) -> bool:
     return any(
         (folder / "raw.csv").is_file() and (folder / "images").is_dir()
         for kind in _MSLS_KINDS

@@ -15,7 +15,7 @@ import pandas as pd
 from swclip.errors import InputError, first_line
 from swclip.geo.distance import geodesic_m
 from swclip.ingest.folders import LeftOut, files_below
-from swclip.ingest.layouts.layout import Layout, LayoutRows, LayoutSource, files_peeked, photographs_below
+from swclip.ingest.layouts.layout import Layout, LayoutRows, LayoutSource, photographs_below
 from swclip.ingest.rejections import Rejection
 from swclip.ingest.source_table import SourceTable
 
@@ -34,7 +34,7 @@ def _read_json(path: Path) -> Any:
         raise InputError(f"{path}: cannot be read as JSON ({first_line(error)}).") from error
 
 
-def _is_mapillary_tools(path: Path) -> bool:
+def _is_mapillary_tools(path: Path, names: Sequence[str]) -> bool:
     if path.is_dir():
         return (path / _DESCRIPTION).is_file()
     if path.suffix.lower() != ".json" or not path.is_file():
@@ -124,10 +124,10 @@ MAPILLARY_TOOLS = Layout(
 _STAC_KEYS = frozenset({"id", "collection", "properties", "geometry", "assets"})
 
 
-def _first_json(path: Path, keys: frozenset[str], limit: int = 20) -> bool:
-    """Whether one of the first JSON files below a folder is an object with these keys."""
-    names = (name for name in files_peeked(path) if name.lower().endswith(".json"))
-    return any(keys <= set(_object(path / name)) for name in itertools.islice(names, limit))
+def _any_json(path: Path, names: Sequence[str], keys: frozenset[str], limit: int = 20) -> bool:
+    """Whether one of the first JSON files is an object with these keys."""
+    first = itertools.islice((name for name in names if name.lower().endswith(".json")), limit)
+    return any(keys <= set(_object(path / name)) for name in first)
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def _of_item(item: dict[str, Any]) -> dict[str, Any]:
 PANORAMAX = Layout(
     "panoramax",
     "a folder per collection, with the STAC item of NAME.jpg in NAME.jpg.json",
-    lambda path: _first_json(path, _STAC_KEYS),
+    lambda path, names: _any_json(path, names, _STAC_KEYS),
     _read_panoramax,
 )
 
@@ -309,6 +309,6 @@ def _takeout_point(value: Any) -> tuple[float, float] | None:
 TAKEOUT = Layout(
     "takeout",
     "folders of photographs with a JSON file for each, such as IMG.jpg.supplemental-metadata.json",
-    lambda path: _first_json(path, _TAKEOUT_KEYS),
+    lambda path, names: _any_json(path, names, _TAKEOUT_KEYS),
     _read_takeout,
 )

@@ -8,7 +8,7 @@ from swclip.errors import ConfigError, InputError
 from swclip.ingest.columns import ColumnNames
 from swclip.ingest.layouts import LayoutName
 from swclip.ingest.layouts.hugging_face import HUGGING_FACE
-from swclip.ingest.layouts.layout import Layout, LayoutSource
+from swclip.ingest.layouts.layout import Layout, LayoutSource, first_files
 from swclip.ingest.layouts.place_recognition import GSV_CITIES, MSLS
 from swclip.ingest.layouts.programs import MAPILLARY_TOOLS, PANORAMAX, TAKEOUT
 from swclip.ingest.layouts.vpr import VPR
@@ -33,10 +33,12 @@ def guessed_layout(source: LayoutSource) -> Layout | None:
     """
     if not source.path.exists():
         return None
-    fitting = [layout for layout in LAYOUTS.values() if not _unused(layout, source) and layout.recognise(source.path)]
+    names = first_files(source.path)
+    usable = [layout for layout in LAYOUTS.values() if not _unused(layout, source)]
+    fitting = [layout for layout in usable if layout.recognise(source.path, names)]
     if len(fitting) > 1:
-        names = " or ".join(f"--layout {layout.name} ({layout.shape})" for layout in fitting)
-        raise InputError(f"{source.path}: could be in several layouts; choose {names}, or --layout none.")
+        choices = " or ".join(f"--layout {layout.name} ({layout.shape})" for layout in fitting)
+        raise InputError(f"{source.path}: could be in several layouts; choose {choices}, or --layout none.")
     return fitting[0] if fitting else None
 
 

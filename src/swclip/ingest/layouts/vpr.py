@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ import pandas as pd
 from swclip.data.published_splits import PUBLISHED_COLUMN
 from swclip.errors import InputError
 from swclip.ingest.folders import PHOTOGRAPH_SUFFIXES, LeftOut, files_below
-from swclip.ingest.layouts.layout import Layout, LayoutSource, files_peeked
+from swclip.ingest.layouts.layout import Layout, LayoutSource
 from swclip.ingest.position_columns import TablePositions
 from swclip.ingest.rejections import Rejection
 from swclip.ingest.source_table import SourceTable
@@ -29,8 +29,8 @@ _KINDS = {"database": "database", "gallery": "database", "queries": "queries", "
 _LAYOUT = "FOLDER/[train|val|test/]database/ and .../queries/, with photographs named @easting@northing@..."
 
 
-def _is_vpr(path: Path) -> bool:
-    return any(folder_role(name) is not None and is_vpr_name(name.rpartition("/")[2]) for name in files_peeked(path))
+def _is_vpr(path: Path, names: Sequence[str]) -> bool:
+    return any(folder_role(name) is not None and is_vpr_name(name.rpartition("/")[2]) for name in names)
 
 
 def read_vpr_folder(source: LayoutSource) -> SourceTable:

