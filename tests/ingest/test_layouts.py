@@ -305,6 +305,7 @@ def test_osv_5m_splits_are_those_of_its_tables(tmp_path: Path) -> None:
     assert result.layout == "osv-5m"
     assert frame["image_id"].tolist()[:2] == ["train0", "train1"]
     assert frame["sequence_id"][0] == "strain0"
+    assert frame["author"].eq("ada").all()
     assert str(frame["captured_at"][0]) == "2017-06-02 08:23:49"
     assert result.splits is not None
     counts = result.splits.meta["counts"]
@@ -416,7 +417,9 @@ def test_takeout(tmp_path: Path) -> None:
 
 
 def test_hugging_face_photographs_are_extracted_once(tmp_path: Path) -> None:
-    result = made(tmp_path, hugging_face)
+    calls: list[tuple[int, int]] = []
+    result = made(tmp_path, hugging_face, progress=lambda done, total: calls.append((done, total)))
+    assert calls[:2] == [(2, 7), (7, 7)]
     frame = result.manifest.frame
     assert result.layout == "hugging-face"
     assert len(frame) == 7

@@ -120,7 +120,7 @@ def prepare(
     from swclip.data.split_files import write_published_splits
     from swclip.ingest.prepare import prepare as make
 
-    with count_progress(progress, "Verifying photographs") as report:
+    with count_progress(progress, "Preparing photographs") as report:
         result = make(
             source, out, columns=columns, images=images, copy=copy, strict=strict, max_megapixels=max_megapixels,
             city=city, layout=layout, crs=crs, views=views, workers=workers, progress=report,

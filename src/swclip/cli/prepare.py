@@ -166,7 +166,7 @@ def prepare(
     from swclip.progress import progress_bar
 
     views = (panoramas or PanoramaOptions()).options()
-    with progress_bar("Verifying photographs" + (", making views" if views is not None else "")) as progress:
+    with progress_bar("Preparing photographs" + (", making views" if views is not None else "")) as progress:
         result = make(
             source,
             out,

@@ -119,8 +119,9 @@ def prepare(
         views: Number of perspective views by which each equirectangular panorama is replaced, or all options of them;
             see `replace_panoramas`. None keeps panoramas whole.
         workers: Number of decoding threads.
-        progress: Called with the number of verified photographs and map tiles and the total number; then with that
-            of panoramas whose views are made added to both.
+        progress: Called with the number of photographs extracted from tables and the total number, if there are any;
+            then with that of verified photographs and map tiles; then with that of panoramas whose views are made
+            added to both.
 
     Returns:
         The manifest, the rejected rows and the notes.
@@ -151,6 +152,7 @@ def prepare(
             images=None if images is None else Path(images),
             excluded=None if inside_itself else folder,
             crs=crs,
+            progress=progress,
         ),
         layout,
     )

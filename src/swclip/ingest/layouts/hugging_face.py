@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -70,9 +70,14 @@ def _read_hugging_face(source: LayoutSource) -> SourceTable:
     column = source.columns.image
     frames: list[pd.DataFrame] = []
     parts: list[tuple[int, str]] = []
-    count = 0
+    count, total = 0, sum(_n_rows(source.folder / name) for name in shards)
     for name in shards:
-        column, frame = _extracted(source.folder / name, name, source, column)
+
+        def done(rows: int, before: int = count) -> None:
+            if source.progress is not None:
+                source.progress(before + rows, total)
+
+        column, frame = _extracted(source.folder / name, name, source, column, done)
         part = _part_of(name)
         if part is not None:
             frame[PUBLISHED_COLUMN] = part
@@ -85,7 +90,16 @@ def _read_hugging_face(source: LayoutSource) -> SourceTable:
     return replace(source_table(raw, source.extracted, replace(source.columns, image=column)), parts=parts)
 
 
-def _extracted(path: Path, name: str, source: LayoutSource, column: str | None) -> tuple[str, pd.DataFrame]:
+def _n_rows(path: Path) -> int:
+    try:
+        return int(pq.read_metadata(path).num_rows)
+    except (pa.ArrowException, OSError):
+        return 0  # reading it will say what is wrong
+
+
+def _extracted(
+    path: Path, name: str, source: LayoutSource, column: str | None, done: Callable[[int], None]
+) -> tuple[str, pd.DataFrame]:
     """Read a file in small batches, writing its photographs; return the column that has their paths afterwards."""
     folder = source.extracted / name.removesuffix(".parquet").replace("/", "-")
     try:
@@ -113,6 +127,7 @@ def _extracted(path: Path, name: str, source: LayoutSource, column: str | None) 
             # As Python objects: pandas would make floats of integers beside missing ones.
             cells = {other: pd.Series(batch.column(other).to_pylist(), dtype=object) for other in others}
             frames.append(pd.DataFrame({image: pd.Series(names, dtype=object), **cells}))
+            done(row)
     except (pa.ArrowException, OSError) as error:
         raise InputError(f"{path}: cannot be read as Parquet, it may be cut short ({first_line(error)}).") from error
     if not frames:

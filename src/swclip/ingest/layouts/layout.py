@@ -22,6 +22,7 @@ from swclip.ingest.positions import read_positions
 from swclip.ingest.rejections import Rejection, shown
 from swclip.ingest.source_table import RawTable, SourceTable
 from swclip.ingest.tables import raw_text
+from swclip.progress import Count
 
 _PEEK_FILES = 2_000
 """Files that a recogniser looks at: a guess must not read a folder of millions."""
@@ -38,6 +39,7 @@ class LayoutSource:
         images: Folder that relative image paths start from, if the user names one.
         excluded: A folder inside `path` that is not searched, such as the output folder.
         crs: Projection of file names without a UTM zone.
+        progress: Called with the number of photographs that were extracted and the total number.
     """
 
     path: Path
@@ -46,6 +48,7 @@ class LayoutSource:
     images: Path | None = None
     excluded: Path | None = None
     crs: str | None = None
+    progress: Count | None = None
 
     @property
     def folder(self) -> Path:
