@@ -109,7 +109,7 @@ def test_without_photographs_pixels_or_names(inspected: Inspection, tmp_path: Pa
     frame = inspected.manifest.frame.iloc[:2].assign(
         city=None, sequence_id=None, captured_at=pd.NaT, accuracy_m=float("nan"), heading_deg=float("nan")
     )
-    plain = inspect_manifest(Manifest(inspected.manifest.path, frame), pixels="none", name="data")
+    plain = inspect_manifest(Manifest(inspected.manifest.path, frame), pixels="none")
     tiles = Tiles("https://tiles.invalid/{z}/{x}/{y}.png", "© OpenStreetMap contributors", 17)
     write_inspection_page(tmp_path / "plain.html", plain, pictures=False, tiles=tiles)
     context = browser.new_context()

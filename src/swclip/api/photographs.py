@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -196,12 +195,10 @@ def inspect(
     from swclip.progress import step_progress
     from swclip.reporting.inspection_page import save_inspection
 
-    name = os.fspath(manifest) if isinstance(manifest, (str, os.PathLike)) else None
     with step_progress(progress) as report:
         inspection = inspect_manifest(
             as_manifest(manifest),
             pixels=pixels,
-            name=name,
             seed=seed,
             command=command,
             workers=workers,

@@ -56,11 +56,13 @@ def inspect(
     from swclip.api import photographs as api
     from swclip.cli.console import command_line, console, next_step
     from swclip.data.manifest import manifest_file
+    from swclip.inspection.trial_splits import split_command
     from swclip.reporting.inspection_page import PAGE_NAME
     from swclip.reporting.tiles import Tiles
 
     base_map = None if tiles is None else Tiles.of(tiles, attribution)
-    folder = manifest_file(manifest).parent / "inspection" if out is None else out
+    data = manifest_file(manifest).parent
+    folder = data / "inspection" if out is None else out
     inspection = api.inspect(
         manifest, folder, pixels=pixels, seed=seed, pictures=photographs, tiles=base_map, workers=workers,
         command=command_line(), progress=True,
@@ -70,9 +72,11 @@ def inspect(
     else:
         _print(inspection)
         print(folder / PAGE_NAME)
-    if inspection.report.suspicious and len(inspection.suspicious):
+    if len(inspection.suspicious):
         console.print(f"Suspicious photographs: {folder / 'suspicious.csv'}", markup=False, soft_wrap=True)
-    next_step("inspect", *(inspection.report.next or [f"open {folder / PAGE_NAME} in a browser"]))
+    best = inspection.recommended
+    words = [f"open {folder / PAGE_NAME} in a browser"]
+    next_step("inspect", *(words if best is None else split_command(best.protocol, best.block_m, str(data))))
 
 
 def _print(inspection: Inspection) -> None:

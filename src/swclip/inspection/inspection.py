@@ -193,7 +193,6 @@ def inspect_manifest(
     manifest: Manifest,
     *,
     pixels: Pixels = "auto",
-    name: str | None = None,
     seed: int = 0,
     command: str | None = None,
     cache: Path | None = None,
@@ -207,7 +206,6 @@ def inspect_manifest(
         manifest: The photographs.
         pixels: How many photographs are read for blur, darkness, duplicates and cameras: all, none, a number drawn at
             random, or auto: all of up to `SAMPLE`, else so many.
-        name: The manifest as the suggested commands name it; its folder by default.
         seed: Seed of the sample.
         command: The command line, for the record.
         cache: Folder of the measures that are kept; `default_cache_folder()` if None.
@@ -235,8 +233,7 @@ def inspect_manifest(
     spacing_m, usual_m, cities = _spacing(manifest)
     everyone = np.arange(len(manifest))
     captures = captures_of(manifest, nearby_captures(manifest, everyone, everyone))
-    stated = name or stated_path(manifest.path.parent)
-    trials = trial_splits(manifest, stated, step("Trying splits"))
+    trials = trial_splits(manifest, stated_path(manifest.path.parent), step("Trying splits"))
     best = recommended(trials)
     suspicious = suspicious_photographs(
         manifest, steps, spacing_m, usual_m, read, duplicates, now or pd.Timestamp.now(tz="UTC")

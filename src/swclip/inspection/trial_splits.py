@@ -123,10 +123,25 @@ def trial_splits(manifest: Manifest, name: str, progress: Callable[[int, int], N
     return results
 
 
-def _trial(manifest: Manifest, name: str, protocol: _Protocol, block_m: float | None) -> TrialSplit:
+def split_command(protocol: str, block_m: float | None, name: str) -> list[str]:
+    """The command of a trial, one word each.
+
+    Args:
+        protocol: The protocol.
+        block_m: Block size of new-streets, metres; None for other protocols.
+        name: The folder of the manifest, as the command names it.
+
+    Example:
+        >>> " ".join(split_command("new-streets", 50.0, "data"))
+        'swclip split data --protocol new-streets --block-m 50 --out data/new-streets.parquet'
+    """
     sized = block_m is not None and block_m != DEFAULT_BLOCK_M
-    command = ["swclip", "split", name, "--protocol", protocol, *(["--block-m", f"{block_m:g}"] if sized else [])]
-    command += ["--out", f"{name}/{protocol}.parquet"]
+    block = ["--block-m", f"{block_m:g}"] if sized else []
+    return ["swclip", "split", name, "--protocol", protocol, *block, "--out", f"{name}/{protocol}.parquet"]
+
+
+def _trial(manifest: Manifest, name: str, protocol: _Protocol, block_m: float | None) -> TrialSplit:
+    command = split_command(protocol, block_m, name)
     try:
         if protocol == "published":
             draft = published_splits(manifest)
