@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import re
 import sys
 from pathlib import Path
+from typing import Any
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -69,3 +71,18 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 copyright = "the swclip contributors, Apache-2.0"
+
+
+def setup(app: Any) -> None:
+    """What screen readers stumble over in the HTML of Sphinx is written otherwise."""
+    app.connect("html-page-context", lambda app, page, template, context, doctree: _accessible(context))
+
+
+def _accessible(context: dict[str, Any]) -> None:
+    body = re.sub(r'<th class="head[^"]*">(?:<p></p>)?</th>', "<td></td>", context.get("body", ""))
+    # The parameters of a signature over several lines are a definition list without terms.
+    context["body"] = re.sub(
+        r"<dl>\n((?:<dd>.*?</dd>\n)+)</dl>",
+        lambda match: re.sub(r"(</?)dd>", r"\1span>", match[1]).replace("<span><em", '<span class="sig-line"><em'),
+        body,
+    )

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from swclip.cli.app import run
+from swclip.cli.demo import _outcome
+from swclip.comparison.document import Difference
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import indices, read_splits
 from swclip.gallery.store import GalleryStore
@@ -50,10 +52,24 @@ def test_compares_both_protocols(shown: str, out: Path, protocol: str) -> None:
         assert [f"{shares[radius]:.1%}".replace("%", " %") for radius in ("25", "100")] == re.findall(r"[\d.]+ %", row)
 
 
+def test_states_what_the_intervals_support() -> None:
+    less, more = Difference(value=-30.0, low=-60.0, high=-5.0), Difference(value=0.1, low=0.05, high=0.2)
+    open_ = Difference(value=-1.0, low=-60.0, high=5.0)
+    both = {"median": less, "within_25": more, "within_100": Difference(value=0.1, low=None, high=None)}
+    assert _outcome("new-streets", both) == (
+        "New streets: SW-CLIP is better (median error, within 25 m); no difference is supported (within 100 m)."
+    )
+    opposite = {"median": more, "within_25": less, "within_100": open_}
+    assert _outcome("known-places", opposite) == (
+        "Known places: SW-CLIP is worse (median error, within 25 m); no difference is supported (within 100 m)."
+    )
+
+
 def test_commands_are_stated_in_order(shown: str) -> None:
     commands = [shlex.split(line[2:]) for line in shown.splitlines() if line.startswith("$ swclip ")]
     assert [words[1] for words in commands] == ["synth", "split", "split", "benchmark", "benchmark", "index", "locate"]
     assert "About 3 minutes" in shown.splitlines()[0]
+    assert re.search(r"^New streets: .*\(.*median error.*\)", shown, re.MULTILINE), "what the intervals support"
     assert shown.index("What to type next") < shown.index("swclip prepare PHOTOGRAPHS") < shown.index("swclip locate g")
 
 

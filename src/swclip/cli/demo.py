@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -12,12 +13,13 @@ from swclip.cli.help import ADVANCED
 
 if TYPE_CHECKING:
     from swclip.comparison.comparison import Comparison
-    from swclip.comparison.document import ComparisonDocument
+    from swclip.comparison.document import ComparisonDocument, Difference
     from swclip.data.manifest import Manifest
     from swclip.data.splits import Splits
 
 _CITIES = 2
 _BATCH_SIZE = 256
+_TOWER = "builtin:street"
 _NAMES = {
     "nearest-neighbour": "nearest neighbour",
     "nearest-neighbour-whitened": "nearest neighbour, whitened",
@@ -71,6 +73,14 @@ def demo(
         "the densest place of each posterior; intervals are paired, over seeds and blocks of queries.",
         soft_wrap=True,
     )
+    for protocol, comparison in comparisons.items():
+        difference = comparison.document.systems["sw-clip"].difference
+        assert difference is not None
+        console.print(_outcome(protocol, difference.figures), soft_wrap=True)
+    console.print(
+        f"Here all see the streets by {_TOWER}, a small tower; with larger ones and on real streets: docs/results.",
+        soft_wrap=True,
+    )
 
     cities, results, gallery, known = out / "cities", out / "benchmark", out / "gallery", out / "known-places.parquet"
     run = results / "known-places" / "runs" / "sw-clip-0"
@@ -108,7 +118,7 @@ def compare_systems(out: Path, seed: int, photos_per_city: int, steps: int, seed
     commands = {
         splits: _print_command(
             "benchmark", cities, "--splits", splits, "--systems", *_NAMES, "--seeds", *range(seeds),
-            "--image-tower builtin:street --freeze image --text-tower none --steps", steps,
+            "--image-tower", _TOWER, "--freeze image --text-tower none --steps", steps,
             "--batch-size", _BATCH_SIZE, "--set evaluate_every=0 --set checkpoint_every=0",
             "--out", out / "benchmark" / splits.stem,
         )
@@ -137,7 +147,7 @@ class _Benchmark:
         from swclip.cli.options import RecipeOptions
 
         training = RecipeOptions(
-            image_tower=["builtin:street"], freeze="image", text_tower="none", steps=self.steps,
+            image_tower=[_TOWER], freeze="image", text_tower="none", steps=self.steps,
             batch_size=_BATCH_SIZE, assignments=["evaluate_every=0", "checkpoint_every=0"],
         )  # fmt: skip
         before = torch.get_num_threads()
@@ -170,6 +180,19 @@ def _both(first: _Benchmark, second: _Benchmark) -> tuple[Comparison, Comparison
             for process in multiprocessing.active_children():
                 process.terminate()
             raise
+
+
+def _outcome(protocol: str, figures: Mapping[str, Difference]) -> str:
+    """What the intervals of SW-CLIP minus CLIP support, in a sentence."""
+    from swclip.comparison.document import is_gain
+
+    verdicts: dict[str, list[str]] = {}
+    for figure, name in _FIGURES.items():
+        one = figures[figure]
+        better = "SW-CLIP is better" if is_gain(figure, one) else "SW-CLIP is worse"
+        verdicts.setdefault(better if one.excludes_zero else "no difference is supported", []).append(name)
+    parts = [f"{verdict} ({', '.join(names)})" for verdict, names in verdicts.items()]
+    return f"{protocol.replace('-', ' ').capitalize()}: {'; '.join(parts)}."
 
 
 def _print_results(out: Path) -> None:
