@@ -22,7 +22,7 @@ def advice_text(inspection: Inspection) -> str:
     best = inspection.recommended
     if best is None:
         return "No protocol is possible with these photographs; the reasons are below."
-    text = f"Begin with {split_name(best)}: {best.queries:,} queries in {best.query_blocks:,} blocks"
+    text = f"Begin with {split_name(best)}: {best.queries:,} queries in {_count(best.query_blocks, 'block')}"
     if best.protocol == "published":
         return f"{text}. Figures on the published split can be compared with those of others."
     if best.verdict != "good":

@@ -16,8 +16,8 @@ from swclip.imaging.phash import first_duplicates
 from swclip.inspection.pixels import PixelMeasures
 from swclip.inspection.sequences import MAX_SPEED_M_S, MAX_STEP_M, SequenceSteps
 
-BLUR = 0.4
-"""Blur effect of a blurred photograph."""
+BLUR = 0.5
+"""Blur effect of a blurred photograph: where answers begin to fail (docs/inspect.md)."""
 DARK = 0.15
 """Mean luma of a dark photograph."""
 UNIFORM = 0.04

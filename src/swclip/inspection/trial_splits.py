@@ -170,6 +170,8 @@ def _measured(
             f"Only {blocks} {'block has' if blocks == 1 else 'blocks have'} queries: intervals that resample fewer "
             f"than {LEAST_BLOCKS} are too narrow. `swclip benchmark --draws 5` repeats the split."
         )
+    if counts["train"] < counts["query"]:
+        reasons.append(f"Only {counts['train']:,} photographs are left for training, fewer than the queries.")
     accuracy = quantiles(manifest.accuracy_m)
     if block_m is not None and accuracy is not None and block_m < BLOCK_ACCURACIES * accuracy.median:
         reasons.append(
