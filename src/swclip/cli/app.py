@@ -40,6 +40,7 @@ GROUPS = {
         "completion": "Print the script that completes commands and options in a shell.",
     },
     "Data": {
+        "fetch": "Download street photographs of an area, with their manifest.",
         "prepare": "Make a manifest from geotagged photographs.",
         "merge": "Merge several manifests into one.",
         "inspect": "Show what a manifest has, what is suspicious, and what it can bear.",

@@ -26,12 +26,12 @@ from swclip.versions import own_version
 
 Kind = Literal[
     "token", "forbidden", "gone", "bad-request", "busy", "server-error", "timeout", "unreachable", "truncated",
-    "not-json", "empty-page", "schema", "too-large",
+    "not-json", "empty-page", "schema", "too-large", "stopped",
 ]  # fmt: skip
 """Why a request has no answer: the token was refused (401); forbidden (403); the thing does not exist (404, 410); the
 request is not accepted (other 4xx); too many requests (429); 5xx; no answer in time (408, 504, or the client's own
 limit); no connection; a body that ends early; HTML or other text in place of JSON or of a picture; an empty page where
-there is more; an answer without fields that the service documents; a body beyond the limit of size."""
+there is more; an answer without fields that the service documents; a body beyond the limit of size; stopped by us."""
 
 _TRANSIENT = ("busy", "server-error", "timeout", "unreachable", "truncated", "not-json", "empty-page")
 _TIMEOUT_ATTEMPTS = 2  # an area that is too dense to be answered in time is better made smaller than asked for again
@@ -91,7 +91,7 @@ class Client:
         max_wait_s: float = 300.0,
         timeout_s: float = 60.0,
     ) -> None:
-        self.retried: Counter[Kind] = Counter()
+        self.retried: Counter[str] = Counter()
         self._origin = _origin(httpx.URL(endpoint))
         self._authorization = authorization
         self._token_variable = token_variable
@@ -264,7 +264,7 @@ class Client:
         if size > MAX_BYTES:
             raise Refusal("too-large", address, f"sends more than {MAX_BYTES / 1e6:.0f} MB.")
         if self._stopped.is_set():
-            raise Refusal("unreachable", address, "the download was stopped.")
+            raise Refusal("stopped", address, "the download was stopped.")
 
     def _send(
         self,
@@ -285,7 +285,7 @@ class Client:
             request.headers["Authorization"] = self._authorization
         self._take_turn(request.url.host)
         if self._stopped.is_set():
-            raise Refusal("unreachable", address, "the download was stopped.")
+            raise Refusal("stopped", address, "the download was stopped.")
         try:
             response = self._http.send(request, stream=True)
         except httpx.HTTPError as error:

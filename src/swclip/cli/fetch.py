@@ -1,0 +1,206 @@
+"""`swclip fetch`: download the photographs that a street-imagery service has of an area, with their manifest."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from cyclopts import Parameter
+
+from swclip.cli.help import ADVANCED, group
+from swclip.cli.options import AreaOptions
+from swclip.errors import ConfigError
+
+if TYPE_CHECKING:
+    from swclip.connectors.fetch import FetchResult, Politeness
+    from swclip.connectors.search import Plan
+    from swclip.connectors.service import Query
+    from swclip.connectors.thinning import Thinning
+
+_WHICH = group("Which photographs")
+
+
+@Parameter(name="*", group=_WHICH.group)
+@dataclass(frozen=True)
+class SelectionOptions:
+    """Filters and thinning; both act before anything is downloaded."""
+
+    every_m: float | None = None
+    "Thin out: photographs of one direction are at least this many metres apart."
+    sectors: int = 4
+    "Directions of thinning: headings that differ by 360 / SECTORS degrees or more are different ones."
+    captures: int = 1
+    "Photographs of one place and direction, each of another drive. The protocol known-places needs 2 or more."
+    per_place: int | None = None
+    "Photographs within --every-m, of all directions together."
+    since: str | None = None
+    "Captured at or after this date or time (ISO 8601, UTC)."
+    until: str | None = None
+    "Captured before this date or time."
+    panoramas: Literal["all", "only", "none"] = "all"
+    "Panoramas (360 degrees): with the others, alone, or none."
+    min_quality: float | None = None
+    "Smallest quality that the service states, 0 to 1."
+
+    def read(self) -> tuple[Query, Thinning]:
+        """The filters that the service is told, and the thinning.
+
+        Raises:
+            ConfigError: A value is invalid.
+        """
+        from swclip.connectors.service import Query
+        from swclip.connectors.thinning import Thinning
+
+        since, until = _time("--since", self.since), _time("--until", self.until)
+        if since is not None and until is not None and since >= until:
+            raise ConfigError(f"--since {self.since} is not before --until {self.until}.")
+        panoramas = {"all": None, "only": True, "none": False}[self.panoramas]
+        thinning = Thinning(self.every_m, self.sectors, self.captures, self.per_place, self.min_quality)
+        return Query(since, until, panoramas), thinning
+
+
+def _time(option: str, value: str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+    except ValueError:
+        raise ConfigError(f"{option} {value!r}: must be a date or time as in 2024-05-31 or 2024-05-31T12:00.") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+@Parameter(name="*", group=ADVANCED.group)
+@dataclass(frozen=True)
+class PolitenessOptions:
+    """How the service is asked."""
+
+    connections: int = 8
+    "Requests at the same time."
+    per_second: float | None = None
+    "Requests to one host in a second; by default what the service tolerates, 0 for no limit."
+    attempts: int = 6
+    "How often a request is made before its refusal is final."
+    backoff_s: float = 1.0
+    "First wait before a repeated request, seconds; it doubles each time and is drawn at random up to that."
+    timeout_s: float = 60.0
+    "Longest time without a byte, seconds."
+
+    def read(self) -> Politeness:
+        """As the engine takes it."""
+        from swclip.connectors.fetch import Politeness
+
+        return Politeness(self.connections, self.per_second, self.attempts, self.backoff_s, self.timeout_s)
+
+
+def fetch(
+    service: str = "panoramax",
+    /,
+    *,
+    out: Path,
+    area: AreaOptions | None = None,
+    selection: SelectionOptions | None = None,
+    size: str | None = None,
+    city: str | None = None,
+    dry_run: bool = False,
+    update: bool = False,
+    partial: bool = False,
+    positions: Literal["recorded", "computed"] = "recorded",
+    endpoint: Annotated[str | None, ADVANCED] = None,
+    max_megapixels: Annotated[float, ADVANCED] = 100.0,
+    politeness: PolitenessOptions | None = None,
+) -> None:
+    """Download the street photographs of an area, with their manifest.
+
+    The photographs come from a street-imagery service: panoramax has open licences and needs no token. First the plan
+    is printed: how many photographs, how large, under which licences. The result needs no `swclip prepare`. If
+    interrupted, run the same command again to resume: nothing is searched or downloaded twice.
+
+    A service that refuses or fails is asked again, politely; what is missing in the end is stated, and is an error
+    unless --partial accepts it. A token is read from the environment and written nowhere.
+
+    Args:
+        service: The service: panoramax.
+        out: Folder for manifest.parquet, images/, fetch.json (the request), rejected.csv and fetch.sqlite (the state).
+        size: Size of the pictures; panoramax: hd (original), sd (2048 pixels wide, the default) or thumb (500).
+        city: City of all photographs.
+        dry_run: Search, print the plan, and stop. The same command without this continues with the download.
+        update: Search again, and add what is new since.
+        partial: Finish although the service refuses a part.
+        positions: Positions and headings of the manifest: as the cameras recorded them, or as the service computed them
+            from the pictures, where it did. Both are in the manifest.
+        endpoint: Address of an instance of the service.
+        max_megapixels: Reject larger images by their header, before decoding.
+
+    Examples:
+        swclip fetch --bbox=-1.56,53.79,-1.53,53.81 --out leeds --dry-run
+        # two captures of each place and direction, 10 m apart, not older than 2020
+        swclip fetch --bbox=-1.56,53.79,-1.53,53.81 --out leeds --every-m 10 --captures 2 --since 2020-01-01
+        swclip fetch --area "Leeds, England" --geocoder https://nominatim.openstreetmap.org --city Leeds --out leeds
+        # weeks later
+        swclip fetch --bbox=-1.56,53.79,-1.53,53.81 --out leeds --update
+    """
+    from swclip.cli.console import next_step
+    from swclip.connectors.fetch import fetch as download
+    from swclip.progress import progress_bars
+
+    query, thinning = (selection or SelectionOptions()).read()
+    requested = (area or AreaOptions()).read()
+    with progress_bars() as progress:
+        result = download(
+            service,
+            requested,
+            out,
+            endpoint=endpoint,
+            size=size,
+            query=query,
+            thinning=thinning,
+            positions=positions,
+            city=city,
+            dry_run=dry_run,
+            update=update,
+            partial=partial,
+            max_megapixels=max_megapixels,
+            politeness=(politeness or PolitenessOptions()).read(),
+            progress=progress,
+            show_plan=_print_plan,
+        )
+    _print_result(result)
+    if result.manifest is not None:
+        print(result.manifest.path)
+        splits = out / "splits.parquet"
+        next_step("fetch", "swclip", "split", out, "--protocol", "known-places", "--out", splits)
+    else:
+        next_step("fetch", "the same command without --dry-run downloads them; the search is not repeated.")
+
+
+def _print_plan(plan: Plan) -> None:
+    from swclip.cli.console import console, print_table
+
+    rows = [["in the area", f"{plan.found:,}"]]
+    rows += [[f"left out: {reason}", f"{count:,}"] for reason, count in plan.filtered.items()]
+    rows += [["left out: thinning", f"{plan.thinned:,}"]] if plan.thinned else []
+    rows += [["of the data set", f"{plan.photographs:,}"], ["to download", f"{plan.to_download:,}"]]
+    size = f"{plan.bytes_to_download / 1e6:,.1f} MB"
+    rows += [[f"size of these ({plan.bytes_from})", size]]
+    rows += [["records that are no photographs", f"{plan.unusable:,}"]] if plan.unusable else []
+    print_table(f"Plan: {plan.area_km2:,.3g} km2, {plan.sequences:,} sequences", ["", "photographs"], rows)
+    for name, counts in (("Licences", plan.licences), ("Years", plan.years), ("Largest", plan.largest_sequences)):
+        text = ", ".join(f"{key}: {count:,}" for key, count in counts.items())
+        console.print(f"{name}: {text}", soft_wrap=True, markup=False)
+
+
+def _print_result(result: FetchResult) -> None:
+    from swclip.cli.console import console
+
+    for name, counts in (
+        ("Requests that were repeated", result.retried),
+        ("Left out, with reasons in rejected.csv", result.left_out),
+        ("MISSING, since the service refused", result.missing),
+    ):
+        if counts:
+            text = ", ".join(f"{count:,} x {reason}" for reason, count in counts.items())
+            console.print(f"{name}: {text}", soft_wrap=True, markup=False)
+    if result.manifest is not None:
+        console.print(f"{len(result.manifest):,} photographs", markup=False)
