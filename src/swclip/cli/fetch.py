@@ -111,7 +111,7 @@ def fetch(
     max_megapixels: Annotated[float, ADVANCED] = 100.0,
     politeness: PolitenessOptions | None = None,
 ) -> None:
-    """Download the street photographs of an area, with their manifest.
+    """Download street photographs of an area, with their manifest.
 
     The photographs come from a street-imagery service: panoramax has open licences and needs no token. First the plan
     is printed: how many photographs, how large, under which licences. The result needs no `swclip prepare`. If
@@ -135,11 +135,11 @@ def fetch(
 
     Examples:
         swclip fetch --bbox=-1.56,53.79,-1.53,53.81 --out leeds --dry-run
-        # two captures of each place and direction, 10 m apart, not older than 2020
-        swclip fetch --bbox=-1.56,53.79,-1.53,53.81 --out leeds --every-m 10 --captures 2 --since 2020-01-01
-        swclip fetch --area "Leeds, England" --geocoder https://nominatim.openstreetmap.org --city Leeds --out leeds
-        # weeks later
-        swclip fetch --bbox=-1.56,53.79,-1.53,53.81 --out leeds --update
+        # two captures of each place and direction, 10 m apart
+        swclip fetch --near=53.8,-1.5 --radius-m 800 --every-m 10 --captures 2 --out a
+        swclip fetch --area city.geojson --since 2020-01-01 --out city
+        # weeks later: what is new
+        swclip fetch --area city.geojson --since 2020-01-01 --out city --update
     """
     from swclip.cli.console import next_step
     from swclip.connectors.fetch import fetch as download

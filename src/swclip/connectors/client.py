@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import json
 import logging
+import ssl
 import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -107,6 +109,7 @@ class Client:
             limits=httpx.Limits(max_connections=connections, max_keepalive_connections=connections),
             timeout=timeout_s,
             follow_redirects=True,
+            verify=_certificates(),
         )
 
     def __enter__(self) -> Self:
@@ -283,7 +286,7 @@ class Client:
             raise Refusal("schema", address, "is not an address of HTTP.")
         if self._authorization is not None and _origin(request.url) == self._origin:
             request.headers["Authorization"] = self._authorization
-        self._take_turn(request.url.host)
+        self._take_turn(request.url.netloc.decode())
         if self._stopped.is_set():
             raise Refusal("stopped", address, "the download was stopped.")
         try:
@@ -301,7 +304,7 @@ class Client:
         status, url = response.status_code, response.request.url
         retry_after_s = _retry_after_s(response.headers.get("retry-after"))
         if status in (429, 503) and retry_after_s is not None:
-            self._hold(url.host, retry_after_s)
+            self._hold(url.netloc.decode(), retry_after_s)
         try:
             response.read()
             said = self._redacted(_message(response.text))
@@ -327,6 +330,11 @@ class Client:
         if self._authorization is None:
             return text
         return text.replace(self._authorization.rpartition(" ")[2], "***")
+
+
+@cache
+def _certificates() -> ssl.SSLContext:
+    return httpx.create_ssl_context()  # reading them takes a tenth of a second
 
 
 def _refusal(state: tenacity.RetryCallState) -> Refusal:

@@ -105,7 +105,7 @@ def fetch_document(
         "licences": catalogue.counts("coalesce(licence, 'not stated')", done),
         "authors": catalogue.value("count(DISTINCT author)", done),
         "sequences": catalogue.value("count(DISTINCT sequence)", done),
-        "years": plan.years,
+        "years": dict(sorted(catalogue.counts("coalesce(substr(captured_at, 1, 4), 'unknown')", done).items())),
         "area_km2": round(plan.area_km2, 6),
         "found": plan.found,
         "filtered": plan.filtered,

@@ -332,10 +332,12 @@ class StandIn:
         service: Whose shapes it speaks.
         faults: What goes wrong.
         token: The token that requests for JSON need; None for none.
-        port: Port of the first server; 0 for a free one.
+        ports: Ports of the two servers; 0 for a free one.
 
     Attributes:
         address: Its endpoint.
+        ports: Ports of its two servers.
+        total: Number of requests, of both servers.
         requests: Number of requests by path without query, of both servers.
         pictures: How often the whole picture of each photograph was sent, by name.
         leaked: Whether a server of pictures got the token that is for the endpoint alone.
@@ -348,19 +350,21 @@ class StandIn:
         faults: Faults | None = None,
         *,
         token: str | None = None,
-        port: int = 0,
+        ports: tuple[int, int] = (0, 0),
     ) -> None:
         self.faults = faults or Faults()
         self.token = token
+        self.total = 0
         self.requests: Counter[str] = Counter()
         self.pictures: Counter[str] = Counter()
         self.leaked = False
         self.shape = SHAPES[service](photographs, self.faults)
         self._turns: Counter[str] = Counter()
         self._lock = threading.Lock()
-        self._servers = [_Server(self, port, pictures_alone=False), _Server(self, 0, pictures_alone=True)]
+        self._servers = [_Server(self, port, pictures_alone=bool(n)) for n, port in enumerate(ports)]
         self.shape.picture_hosts = [server.address for server in self._servers]
         self.address = self._servers[0].address
+        self.ports = (self._servers[0].server_port, self._servers[1].server_port)
 
     def __enter__(self) -> Self:
         for server in self._servers:
@@ -375,8 +379,9 @@ class StandIn:
     def turn(self, path: str, address: str) -> tuple[int, int]:
         """Count a request; return how many there were before, of this address and of all."""
         with self._lock:
-            before, total = self._turns[address], sum(self.requests.values())
+            before, total = self._turns[address], self.total
             self._turns[address] += 1
+            self.total += 1
             self.requests[path] += 1
             return before, total
 
@@ -522,7 +527,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     photographs = Photographs.of_manifest(options.manifest)
     faults = MANY_FAULTS if options.faults else Faults()
-    with StandIn(photographs, options.service, faults, port=options.port) as server:
+    with StandIn(photographs, options.service, faults, ports=(options.port, 0)) as server:
         print(server.address, flush=True)
         try:
             threading.Event().wait()

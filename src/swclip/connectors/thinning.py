@@ -110,8 +110,14 @@ def thin(
     column_deg = row_deg / max(math.cos(math.radians(min(max_lat_deg, 89.9))), 1e-9)
     cells: dict[tuple[int, int], list[_Kept]] = defaultdict(list)
 
+    reference_deg: float | None = None
+
     def cell(candidate: Candidate) -> tuple[int, int]:
-        return math.floor(candidate.lat_deg / row_deg), math.floor(candidate.lon_deg / column_deg)
+        nonlocal reference_deg
+        if reference_deg is None:
+            reference_deg = candidate.lon_deg  # so that the antimeridian is no border between cells of one area
+        east = (candidate.lon_deg - reference_deg + 180.0) % 360.0 - 180.0
+        return math.floor(candidate.lat_deg / row_deg), math.floor(east / column_deg)
 
     for candidate in kept:
         cells[cell(candidate)].append(_Kept(*candidate[1:]))
