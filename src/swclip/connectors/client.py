@@ -349,7 +349,7 @@ def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
 
 def _shown(url: httpx.URL) -> str:
     """An address without its query, which may be signed, and without a name and password."""
-    return str(url.copy_with(query=None, fragment=None, username=None, password=None)).partition("?")[0]
+    return f"{url.scheme}://{url.netloc.decode()}{url.path}"
 
 
 def _kind(status: int) -> Kind:

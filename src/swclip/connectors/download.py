@@ -6,9 +6,10 @@ import hashlib
 import re
 import shutil
 from collections.abc import Callable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -69,6 +70,7 @@ def download_chosen(
     done = catalogue.value("count(*)", "state IN ('done', 'rejected', 'gone')")
     total = done + catalogue.value("count(*)", "state = 'chosen'")
     running: set[Future[Outcome]] = set()
+    finished: SimpleQueue[Future[Outcome]] = SimpleQueue()
     refusals = 0
     source = _with_addresses(service, catalogue)
     pool = ThreadPoolExecutor(connections, thread_name_prefix="swclip-fetch")
@@ -80,15 +82,17 @@ def download_chosen(
                     _store(catalogue, given)
                     refusals = refusals + 1 if given.state == "refused" else 0
                 else:
-                    running.add(pool.submit(_download, service, item, given, folder, max_pixels))
+                    future = pool.submit(_download, service, item, given, folder, max_pixels)
+                    running.add(future)
+                    future.add_done_callback(finished.put)
             if not running:
                 break
-            finished, running = wait(running, return_when=FIRST_COMPLETED)
-            for future in finished:
-                outcome = future.result()
-                _store(catalogue, outcome)
-                refusals = refusals + 1 if outcome.state == "refused" else 0
-                done += 1
+            future = finished.get()
+            running.discard(future)
+            outcome = future.result()
+            _store(catalogue, outcome)
+            refusals = refusals + 1 if outcome.state == "refused" else 0
+            done += 1
             if progress is not None:
                 progress(done, total)
     except BaseException:
