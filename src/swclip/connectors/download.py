@@ -18,8 +18,8 @@ from swclip.connectors.catalogue import Catalogue, State
 from swclip.connectors.client import Refusal
 from swclip.connectors.search import REFUSALS_IN_A_ROW
 from swclip.connectors.service import Item, Service
+from swclip.data.merge import SAME_PLACE_M
 from swclip.geo.distance import haversine_m
-from swclip.ingest.typed_rows import SAME_PLACE_M
 from swclip.ingest.verification import Verdict, verify_photograph
 
 IMAGES = "images"
