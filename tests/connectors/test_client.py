@@ -14,7 +14,8 @@ from typing import Any
 
 import pytest
 
-from swclip.connectors.client import Client, Refusal
+from swclip.connectors.client import Client
+from swclip.connectors.refusal import Refusal
 
 Script = list[tuple[int, dict[str, str], bytes]]
 OK = json.dumps({"value": 1}).encode()

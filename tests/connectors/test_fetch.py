@@ -19,7 +19,8 @@ from swclip.connectors import panoramax
 from swclip.connectors.area import requested_area
 from swclip.connectors.fetch import FetchResult, Politeness, fetch
 from swclip.connectors.service import Query
-from swclip.connectors.stand_in import MANY_FAULTS, Faults, Photographs, StandIn
+from swclip.connectors.stand_in import StandIn
+from swclip.connectors.stand_in_shapes import MANY_FAULTS, Faults, Photographs
 from swclip.connectors.thinning import Thinning
 from swclip.data.manifest import read_manifest
 from swclip.errors import ConfigError, InputError, ServiceError

@@ -1,8 +1,7 @@
 """The HTTP client of all services: paced, patient, and exact about why a request was refused.
 
-A refusal is never an absence: each way in which a server can fail to answer has a kind of its own, transient ones are
-tried again, and what remains is an error with that kind. The token goes to the service alone, in a header; it is in no
-address, message or file.
+Transient refusals are tried again, and what remains is an error with its kind. The token goes to the service alone, in
+a header; it is in no address, message or file.
 """
 
 from __future__ import annotations
@@ -14,26 +13,16 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Self, TypeVar
 
 import httpx
 import tenacity
 
-from swclip.errors import ServiceError, first_line
+from swclip.connectors.refusal import Refusal, broken_answer, error_message, kind_of, retry_after_s, shown_address
+from swclip.errors import first_line
 from swclip.versions import own_version
-
-Kind = Literal[
-    "token", "forbidden", "gone", "bad-request", "busy", "server-error", "timeout", "unreachable", "truncated",
-    "not-json", "empty-page", "schema", "too-large", "stopped",
-]  # fmt: skip
-"""Why a request has no answer: the token was refused (401); forbidden (403); the thing does not exist (404, 410); the
-request is not accepted (other 4xx); too many requests (429); 5xx; no answer in time (408, 504, or the client's own
-limit); no connection; a body that ends early; HTML or other text in place of JSON or of a picture; an empty page where
-there is more; an answer without fields that the service documents; a body beyond the limit of size; stopped by us."""
 
 _TRANSIENT = ("busy", "server-error", "timeout", "unreachable", "truncated", "not-json", "empty-page")
 _TIMEOUT_ATTEMPTS = 2  # an area that is too dense to be answered in time is better made smaller than asked for again
@@ -43,26 +32,6 @@ MAX_BYTES = 500_000_000
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
-
-
-class Refusal(ServiceError):
-    """A request to a service without an answer.
-
-    Attributes:
-        kind: What happened.
-        status: Status code of the answer, None without one.
-        detail: What happened, in words, without the address.
-        retry_after_s: Seconds that the server asks to wait, None if it does not say.
-    """
-
-    def __init__(
-        self, kind: Kind, address: str, detail: str, *, status: int | None = None, retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(f"{address}: {detail}")
-        self.kind: Kind = kind
-        self.status = status
-        self.detail = detail
-        self.retry_after_s = retry_after_s
 
 
 class Client:
@@ -217,7 +186,7 @@ class Client:
 
     def _json(self, url: str, params: Mapping[str, str | int | float] | None) -> tuple[Any, str]:
         response = self._send("GET", url, params, {"Accept": "application/json, application/geo+json"})
-        address = _shown(response.request.url)
+        address = shown_address(response.request.url)
         try:
             body = self._read(response, address)
         finally:
@@ -241,11 +210,11 @@ class Client:
                 self._check_progress(len(body), address)
             return bytes(body)
         except httpx.HTTPError as error:
-            raise _broken(error, address) from error
+            raise broken_answer(error, address) from error
 
     def _download(self, url: str, target: Path) -> int:
         response = self._send("GET", url, None, {"Accept": "image/*", "Accept-Encoding": "identity"})
-        address = _shown(response.request.url)
+        address = shown_address(response.request.url)
         size = 0
         try:
             if response.headers.get("content-type", "").startswith(("text/", "application/json")):
@@ -256,7 +225,7 @@ class Client:
                     size += len(chunk)
                     self._check_progress(size, address)
         except httpx.HTTPError as error:
-            raise _broken(error, address) from error
+            raise broken_answer(error, address) from error
         finally:
             response.close()
         if size == 0:
@@ -281,7 +250,7 @@ class Client:
             request = self._http.build_request(method, url, params=params, headers=headers)
         except (httpx.InvalidURL, TypeError) as error:
             raise Refusal("schema", self._redacted(url), f"is not an address ({first_line(error)}).") from error
-        address = _shown(request.url)
+        address = shown_address(request.url)
         if request.url.scheme not in ("http", "https"):
             raise Refusal("schema", address, "is not an address of HTTP.")
         if self._authorization is not None and _origin(request.url) == self._origin:
@@ -292,7 +261,7 @@ class Client:
         try:
             response = self._http.send(request, stream=True)
         except httpx.HTTPError as error:
-            raise _broken(error, address) from error
+            raise broken_answer(error, address) from error
         if response.status_code == 200:
             return response
         try:
@@ -302,20 +271,20 @@ class Client:
 
     def _refused(self, response: httpx.Response) -> Refusal:
         status, url = response.status_code, response.request.url
-        retry_after_s = _retry_after_s(response.headers.get("retry-after"))
-        if status in (429, 503) and retry_after_s is not None:
-            self._hold(url.netloc.decode(), retry_after_s)
+        wait_s = retry_after_s(response.headers.get("retry-after"))
+        if status in (429, 503) and wait_s is not None:
+            self._hold(url.netloc.decode(), wait_s)
         try:
             response.read()
-            said = self._redacted(_message(response.text))
+            said = self._redacted(error_message(response.text))
         except httpx.HTTPError:
             said = ""
         detail = f"HTTP {status} {response.reason_phrase}" + (f": {said}" if said else "")
         if status == 401 and _origin(url) == self._origin:
-            return Refusal("token", _shown(url), self._about_token(detail), status=status)
-        if retry_after_s is not None:
-            detail += f"; it asks to wait {retry_after_s:.0f} s"
-        return Refusal(_kind(status), _shown(url), f"{detail}.", status=status, retry_after_s=retry_after_s)
+            return Refusal("token", shown_address(url), self._about_token(detail), status=status)
+        if wait_s is not None:
+            detail += f"; it asks to wait {wait_s:.0f} s"
+        return Refusal(kind_of(status), shown_address(url), f"{detail}.", status=status, retry_after_s=wait_s)
 
     def _about_token(self, detail: str) -> str:
         if self._token_variable is None:
@@ -345,59 +314,3 @@ def _refusal(state: tenacity.RetryCallState) -> Refusal:
 
 def _origin(url: httpx.URL) -> tuple[str, str, int | None]:
     return url.scheme, url.host, url.port
-
-
-def _shown(url: httpx.URL) -> str:
-    """An address without its query, which may be signed, and without a name and password."""
-    return f"{url.scheme}://{url.netloc.decode()}{url.path}"
-
-
-def _kind(status: int) -> Kind:
-    kinds: dict[int, Kind] = {
-        401: "forbidden", 403: "forbidden", 404: "gone", 408: "timeout", 410: "gone", 429: "busy", 504: "timeout",
-    }  # fmt: skip
-    return kinds.get(status, "server-error" if status >= 500 else "bad-request")
-
-
-def _broken(error: httpx.HTTPError, address: str) -> Refusal:
-    if isinstance(error, httpx.TimeoutException):
-        return Refusal("timeout", address, "no answer in time.")
-    if isinstance(error, (httpx.ReadError, httpx.RemoteProtocolError, httpx.DecodingError)):
-        return Refusal("truncated", address, f"the answer was cut short ({first_line(error)}).")
-    return Refusal("unreachable", address, f"cannot be reached ({first_line(error)}).")
-
-
-def _retry_after_s(value: str | None) -> float | None:
-    """Seconds of a Retry-After header, which states them or a date (RFC 9110, section 10.2.3).
-
-    Example:
-        >>> _retry_after_s("120"), _retry_after_s("Wed, 21 Oct 2015 07:28:00 GMT"), _retry_after_s("soon")
-        (120.0, 0.0, None)
-    """
-    if value is None:
-        return None
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-    return max(0.0, (moment - datetime.now(UTC)).total_seconds())
-
-
-def _message(text: str) -> str:
-    """What an error answer says, in the forms of the services; "" for a page of HTML."""
-    try:
-        body = json.loads(text)
-    except ValueError:
-        return ""
-    for keys in (("message",), ("error", "message"), ("debug_info", "message"), ("status", "apiMessage"), ("detail",)):
-        value = body
-        for key in keys:
-            value = value.get(key) if isinstance(value, dict) else None
-        if isinstance(value, str):
-            return value.strip().rstrip(".")[:200]
-    return ""

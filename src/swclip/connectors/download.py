@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from swclip.connectors.catalogue import Catalogue, State
-from swclip.connectors.client import Refusal
+from swclip.connectors.refusal import Refusal
 from swclip.connectors.search import REFUSALS_IN_A_ROW
 from swclip.connectors.service import Item, Service
 from swclip.data.merge import SAME_PLACE_M

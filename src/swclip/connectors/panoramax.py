@@ -9,7 +9,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, ClassVar
 
-from swclip.connectors.client import Refusal
+from swclip.connectors.refusal import Refusal
 from swclip.connectors.service import (
     SUSPICIOUS,
     BoxFullError,

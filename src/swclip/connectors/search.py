@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from swclip.connectors.catalogue import UNDECIDED, Catalogue, State
-from swclip.connectors.client import Refusal
+from swclip.connectors.refusal import Refusal
 from swclip.connectors.service import BoxFullError, Item, Query, SearchResult, Service
 from swclip.connectors.thinning import Candidate, Thinning, filter_reason, thin
 from swclip.errors import ServiceError

@@ -1,0 +1,323 @@
+"""What a stand-in of a service has and says: photographs, the shapes of a service's answers, and what goes wrong."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import struct
+import uuid
+from abc import ABC, abstractmethod
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cache, cached_property
+from pathlib import Path
+from typing import Any, ClassVar
+from urllib.parse import quote
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from swclip.data.manifest import read_manifest
+from swclip.geo.boxes import Box
+
+
+@cache
+def _small_picture() -> bytes:
+    stream = io.BytesIO()
+    Image.new("RGB", (16, 12), (90, 120, 150)).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A photograph of the stand-in; `file` is None for a generated picture."""
+
+    name: str
+    lat_deg: float
+    lon_deg: float
+    heading_deg: float | None
+    captured_at: datetime | None
+    accuracy_m: float | None
+    sequence: str
+    rank: int
+    licence: str
+    author: str
+    file: Path | None
+
+    def picture(self) -> bytes:
+        """Bytes of the picture; generated ones differ from each other."""
+        if self.file is not None:
+            return self.file.read_bytes()
+        return _small_picture() + self.name.encode()  # decoders ignore what follows the end of a JPEG
+
+
+class Photographs:
+    """The photographs of a stand-in, found by box."""
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self.records = list(records)
+        self._positions = np.array([(record.lat_deg, record.lon_deg) for record in records]).reshape(-1, 2)
+
+    @classmethod
+    def of_manifest(cls, path: str | Path, licence: str = "CC0-1.0", author: str = "swclip synth") -> Photographs:
+        """Those of a manifest, in the order of its rows."""
+        manifest = read_manifest(path)
+        ranks: Counter[str] = Counter()
+        records = []
+        for row, file in zip(manifest.frame.to_dict("records"), manifest.image_paths, strict=True):
+            sequence = _known(row["sequence_id"]) or _known(row["place_id"]) or "alone"
+            ranks[sequence] += 1
+            taken = _known(row["captured_at"])
+            records.append(
+                Record(
+                    name=row["image_id"],
+                    lat_deg=row["lat_deg"],
+                    lon_deg=row["lon_deg"],
+                    heading_deg=_known(row["heading_deg"]),
+                    captured_at=None if taken is None else taken.to_pydatetime(),
+                    accuracy_m=_known(row["accuracy_m"]),
+                    sequence=sequence,
+                    rank=ranks[sequence],
+                    licence=_known(row["licence"]) or licence,
+                    author=_known(row.get("author")) or author,
+                    file=file,
+                )
+            )
+        return cls(records)
+
+    @classmethod
+    def generated(cls, count: int, box: Box, seed: int = 0) -> Photographs:
+        """Photographs at random positions of a box, without files."""
+        rng = np.random.default_rng(seed)
+        lat, lon = rng.uniform(box.south, box.north, count), rng.uniform(box.west, box.east, count)
+        days = rng.integers(0, 2_000, count)
+        records = [
+            Record(
+                name=f"generated-{n}",
+                lat_deg=float(lat[n]),
+                lon_deg=float(lon[n]),
+                heading_deg=float(n * 47 % 360),
+                captured_at=datetime.fromordinal(737_000 + int(days[n])),
+                accuracy_m=3.0,
+                sequence=f"drive-{n // 100}",
+                rank=n % 100 + 1,
+                licence=("CC-BY-SA-4.0", "etalab-2.0")[n // 100 % 2],
+                author=f"driver {n // 100 % 7}",
+                file=None,
+            )
+            for n in range(count)
+        ]
+        return cls(records)
+
+    def within(self, box: Box) -> list[Record]:
+        """Those inside a box or on its border, the nearest to its centre first."""
+        lat, lon = self._positions.T
+        inside = np.flatnonzero((lat >= box.south) & (lat <= box.north) & (lon >= box.west) & (lon <= box.east))
+        centre = box.centre_deg
+        away = np.hypot(lat[inside] - centre[0], (lon[inside] - centre[1]) * np.cos(np.radians(centre[0])))
+        return [self.records[n] for n in inside[np.argsort(away, kind="stable")]]
+
+    @cached_property
+    def by_name(self) -> dict[str, Record]:
+        """The photographs by name."""
+        return {record.name: record for record in self.records}
+
+
+@dataclass(frozen=True)
+class Faults:
+    """What goes wrong. Shares are of requests or photographs; a request fails `times` times before it succeeds.
+
+    Attributes:
+        reset: Share of answers that end in mid-body.
+        busy: Share of requests that get 429 with `Retry-After: 0`.
+        error: Share of requests that get 503.
+        html: Share of JSON answers that are a web page.
+        truncated: Share of JSON answers that are cut short although their length is right.
+        empty: Share of pages that are empty although more is stated.
+        times: How often these happen to one request.
+        vanished: Share of photographs whose picture no longer exists.
+        defective: Share of photographs whose file is cut short on the server.
+        absent: Share of records without the fields that may be absent.
+        duplicates: Share of records that an answer has twice.
+        shuffled: Answers change their order from request to request.
+        latency_s: Seconds before each answer.
+        burst: After this many requests, as many again get 429 with `Retry-After: 1`; 0 for none.
+        expires_after: The token is refused after this many requests; 0 for never.
+        forbidden: Every request gets 403.
+    """
+
+    reset: float = 0.0
+    busy: float = 0.0
+    error: float = 0.0
+    html: float = 0.0
+    truncated: float = 0.0
+    empty: float = 0.0
+    times: int = 1
+    vanished: float = 0.0
+    defective: float = 0.0
+    absent: float = 0.0
+    duplicates: float = 0.0
+    shuffled: bool = False
+    latency_s: float = 0.0
+    burst: int = 0
+    expires_after: int = 0
+    forbidden: bool = False
+
+    def hits(self, share: float, *key: object) -> bool:
+        """Whether a fault of this share happens to what the key names; always the same."""
+        digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
+        return bool(struct.unpack("<Q", digest)[0] / 2**64 < share)
+
+
+MANY_FAULTS = Faults(
+    reset=0.05, busy=0.05, error=0.05, html=0.05, truncated=0.05, empty=0.05, vanished=0.02, defective=0.02, absent=0.1,
+    duplicates=0.1, shuffled=True,
+)  # fmt: skip
+"""A bad day of a service."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """An answer to a request; `body` is JSON unless it is bytes."""
+
+    body: Any
+    status: int = 200
+    content_type: str = "application/json"
+    page: bool = False
+    """Whether it is a page of records, which the fault `empty` may empty."""
+
+
+class Shape(ABC):
+    """The interface of one service, as the stand-in offers it. A new service is a subclass."""
+
+    name: ClassVar[str]
+    token_scheme: ClassVar[str] = "Bearer"
+
+    def __init__(self, photographs: Photographs, faults: Faults) -> None:
+        self.photographs = photographs
+        self.faults = faults
+        self.picture_hosts: list[str] = []
+        """Addresses of the servers that have the pictures."""
+
+    @abstractmethod
+    def answer(self, path: str, params: Mapping[str, str], turn: int) -> Answer | None:
+        """The answer to a request, None where there is nothing.
+
+        Args:
+            path: Path of the address.
+            params: Its parameters.
+            turn: How often this request was made before.
+        """
+
+    @abstractmethod
+    def error(self, status: int, message: str) -> Any:
+        """The body of an error."""
+
+    def picture_address(self, record: Record, size: str) -> str:
+        """Where the picture is; `StandIn` serves it there."""
+        host = self.picture_hosts[record.rank % len(self.picture_hosts)]
+        return f"{host}/pictures/{quote(record.name, safe='')}/{size}.jpg"
+
+    def arranged(self, records: list[Any], turn: int) -> list[Any]:
+        """Records with the faults of a list: repeated ones, and another order each time."""
+        twice = [
+            record for n, record in enumerate(records) if self.faults.hits(self.faults.duplicates, "twice", n, turn)
+        ]
+        records = records + twice
+        if self.faults.shuffled and records:
+            start = (turn * 7 + 3) % len(records)
+            records = records[start:] + records[:start]
+        return records
+
+
+class PanoramaxShape(Shape):
+    """The API of Panoramax (STAC)."""
+
+    name = "panoramax"
+    _NAMESPACE = uuid.UUID("6ba7b811-9dad-11d1-80b4-00c04fd430c8")
+
+    def answer(self, path: str, params: Mapping[str, str], turn: int) -> Answer | None:
+        parts = path.strip("/").split("/")
+        if parts == ["api", "search"]:
+            west, south, east, north = (float(value) for value in params["bbox"].split(","))
+            records = self.photographs.within(Box(south, west, north, east))
+            if "datetime" in params:
+                since, _, until = params["datetime"].partition("/")
+                records = [record for record in records if _between(record.captured_at, since, until)]
+            records = self.arranged(records, turn)[: int(params.get("limit", 10))]
+            return Answer(self._collection([self._item(record) for record in records], []), page=True)
+        if len(parts) == 4 and parts[:2] == ["api", "collections"] and parts[3] == "items":
+            members = [record for record in self.photographs.records if self._uuid(record.sequence) == parts[2]]
+            limit, start = int(params.get("limit", 100)), int(params.get("startAfterRank", 0))
+            rest = [record for record in members if record.rank > start]
+            links = []
+            if len(rest) > limit:
+                address = f"{self.picture_hosts[0]}{path}?limit={limit}&startAfterRank={rest[limit - 1].rank}"
+                links.append({"rel": "next", "href": address})
+            return Answer(self._collection([self._item(record) for record in rest[:limit]], links), page=True)
+        return None
+
+    def error(self, status: int, message: str) -> Any:
+        return {"message": message, "status_code": status}
+
+    def _uuid(self, name: str) -> str:
+        return str(uuid.uuid5(self._NAMESPACE, name))
+
+    @staticmethod
+    def _collection(items: list[Any], links: list[Any]) -> dict[str, Any]:
+        return {"type": "FeatureCollection", "features": items, "links": links, "numberReturned": len(items)}
+
+    def _item(self, record: Record) -> dict[str, Any]:
+        key, sequence = self._uuid(record.name), self._uuid(record.sequence)
+        properties = {
+            "datetime": None if record.captured_at is None else f"{record.captured_at.isoformat()}+00:00",
+            "license": record.licence,
+            "view:azimuth": None if record.heading_deg is None else round(record.heading_deg),
+            "pers:interior_orientation": {"camera_manufacturer": "swclip", "camera_model": "s", "field_of_view": 82},
+            "quality:horizontal_accuracy": record.accuracy_m,
+            "original_file:name": f"{record.name}.jpg",
+            "original_file:size": None if record.file is None else record.file.stat().st_size,
+            "geovisio:producer": record.author,
+            "geovisio:status": "ready",
+            "geovisio:rank_in_collection": record.rank,
+            "exif": {},
+        }
+        if self.faults.hits(self.faults.absent, "absent", record.name):
+            properties = {"datetime": properties["datetime"], "license": record.licence}
+        sizes = ("hd", "sd", "thumb")
+        return {
+            "type": "Feature",
+            "stac_version": "1.0.0",
+            "id": key,
+            "collection": sequence,
+            "geometry": {"type": "Point", "coordinates": [record.lon_deg, record.lat_deg]},
+            "providers": [{"name": record.author, "roles": ["producer"]}],
+            "properties": {name: value for name, value in properties.items() if value is not None},
+            "assets": {
+                size: {"href": self.picture_address(record, size), "type": "image/jpeg", "roles": ["data"]}
+                for size in sizes
+            },
+            "links": [
+                {"rel": "self", "href": f"{self.picture_hosts[0]}/api/collections/{sequence}/items/{key}"},
+            ],
+        }
+
+
+SHAPES: dict[str, type[Shape]] = {shape.name: shape for shape in (PanoramaxShape,)}
+"""Shapes by the name of the service."""
+
+
+def _known(value: Any) -> Any:
+    """A value of a table, None where there is none."""
+    return None if value is None or pd.isna(value) else value
+
+
+def _between(taken: datetime | None, since: str, until: str) -> bool:
+    """Whether a time is within an interval of STAC, whose ends may be open."""
+    if taken is None:
+        return False
+    text = f"{taken.isoformat(timespec='seconds')}Z"
+    return (since in ("", "..") or text >= since) and (until in ("", "..") or text <= until)
