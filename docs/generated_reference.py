@@ -63,6 +63,7 @@ PYTHON = {
     "Photographs and splits": (
         "prepare",
         "merge",
+        "pack",
         "synth",
         "inspect",
         "split",

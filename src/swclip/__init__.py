@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from swclip.answers.record import Answer
     from swclip.api.answers import build_gallery, locate
     from swclip.api.evaluations import evaluate, evaluate_predictions, evaluate_vectors
-    from swclip.api.photographs import inspect, merge, prepare, split, split_each_city, synth
+    from swclip.api.photographs import inspect, merge, pack, prepare, split, split_each_city, synth
     from swclip.api.runs import benchmark, recipes, train
     from swclip.comparison.compare_reports import compare_reports as compare
     from swclip.data.manifest import Manifest, read_manifest
@@ -67,6 +67,7 @@ _HOMES = {
     "load_recipe": "swclip.training.config:load_recipe",
     "locate": "swclip.api.answers:locate",
     "merge": "swclip.api.photographs:merge",
+    "pack": "swclip.api.photographs:pack",
     "prepare": "swclip.api.photographs:prepare",
     "read_area": "swclip.geo.areas:read_area",
     "read_manifest": "swclip.data.manifest:read_manifest",
@@ -101,6 +102,7 @@ __all__ = [
     "locate",
     "losses",
     "merge",
+    "pack",
     "prepare",
     "read_area",
     "read_manifest",

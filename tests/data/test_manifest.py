@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from swclip.data import manifest as module
-from swclip.data.manifest import COLUMNS, METADATA_KEY, read_manifest, write_manifest
+from swclip.data.manifest import COLUMNS, METADATA_KEY, Manifest, read_manifest, write_manifest
 from swclip.errors import ArtefactError, DiskFullError, InputError
 
 
@@ -191,3 +192,33 @@ def test_a_full_disk_keeps_the_old_manifest(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.undo()
     assert (tmp_path / "manifest.parquet").read_bytes() == before
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.parquet"]
+
+
+def test_digest_is_that_of_the_whole_json_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashed in parts, whose ends may be anywhere; a change would part every manifest from its splits."""
+    names = ["a", 'quote" and \\', "São Paulo", "", "東京", "e", "f"]
+    frame = pd.DataFrame({"image_id": names, "image_path": [f"{n}.jpg" for n in names], "lat_deg": 1.0, "lon_deg": 2.0})
+    manifest = Manifest(tmp_path, frame)
+    text = json.dumps([names, frame["image_path"].tolist()], ensure_ascii=False)
+    expected = hashlib.sha256(text.encode() + frame[["lat_deg", "lon_deg"]].to_numpy("<f8").tobytes()).hexdigest()
+    for rows in (1, 3, 7, 100):
+        monkeypatch.setattr("swclip.data.manifest._ROWS_AT_ONCE", rows)
+        assert Manifest(tmp_path, frame).digest == expected
+    assert manifest.digest == expected
+
+
+def test_equal_texts_are_one_object_and_unknown_ones_none(tmp_path: Path) -> None:
+    """Of ten million rows in one city, the city is one string."""
+    frame = pd.DataFrame(
+        {
+            "image_id": list("abcd"),
+            "image_path": list("abcd"),
+            "lat_deg": 1.0,
+            "lon_deg": 2.0,
+            "city": ["X", None, "X", "Y"],
+        }
+    )
+    write_manifest(tmp_path, frame)
+    cities = read_manifest(tmp_path).frame["city"].tolist()
+    assert cities == ["X", None, "X", "Y"]
+    assert cities[0] is cities[2]

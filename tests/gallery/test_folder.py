@@ -12,9 +12,9 @@ import pytest
 
 from swclip.errors import ArtefactError, InputError
 from swclip.gallery.filters import EntryFilter
-from swclip.gallery.folder import storage_options
 from swclip.gallery.inspect import gallery_info, verify
 from swclip.gallery.store import GalleryStore
+from swclip.lance_tables import storage_options
 
 from .conftest import make_entries, make_store
 

@@ -209,6 +209,33 @@ def inspect(
     return inspection
 
 
+def pack(
+    manifest: Manifest | PathLike, out: PathLike, *, workers: int | None = None, progress: Progress = None
+) -> Manifest:
+    """Write a manifest and its photographs as one Lance table, which every function reads as it reads the manifest.
+
+    After an interruption the same call resumes.
+
+    Args:
+        manifest: The manifest, or its folder.
+        out: A folder, or an object store's URL, such as "s3://bucket/leeds".
+        workers: Threads that read photographs; by default one per processor.
+        progress: True for a progress bar, or a callback that is called with (done, total) photographs.
+
+    Returns:
+        The packed manifest, with the same rows, order and digest: splits of the one are valid for the other.
+
+    Raises:
+        InputError: A photograph is missing, or `out` cannot be written.
+        MismatchError: `out` has a pack of another manifest.
+        DiskFullError: The disk is full; the same call resumes.
+    """
+    from swclip.data.pack import pack as write_pack
+
+    with count_progress(progress, "Packing photographs") as report:
+        return write_pack(as_manifest(manifest), out, workers=workers, progress=report)
+
+
 def split(
     manifest: Manifest | PathLike,
     protocol: Protocol | Literal["published"] = "known-places",

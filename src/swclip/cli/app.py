@@ -43,6 +43,7 @@ GROUPS = {
         "fetch": "Download street photographs of an area, with their manifest.",
         "prepare": "Make a manifest from geotagged photographs.",
         "merge": "Merge several manifests into one.",
+        "pack": "Pack a manifest and its photographs into one table.",
         "inspect": "Show what a manifest has, what is suspicious, and what it can bear.",
         "split": "Split a manifest into training photographs and queries.",
         "synth": "Generate street photographs of synthetic cities.",

@@ -22,6 +22,7 @@ _PHOTOGRAPHS = "a folder of photographs"
 _POSITIONAL: dict[str, dict[str, tuple[str, ...]]] = {
     "quickstart": {"PHOTOGRAPHS": (_PHOTOGRAPHS, _TABLE)},
     "prepare": {"SOURCE": (_PHOTOGRAPHS, _TABLE)},
+    "pack": {"MANIFEST": (_MANIFEST,)},
     "inspect": {"MANIFEST": (_MANIFEST,)},
     "split": {"MANIFEST": (_MANIFEST,)},
     "bandwidth": {"MANIFEST": (_MANIFEST,)},
@@ -51,6 +52,7 @@ _MARKERS = {
     "gallery.json": _GALLERY,
     "report.json": _REPORT,
     "manifest.parquet": _MANIFEST,
+    "photographs.lance": _MANIFEST,
     "splits.parquet": _SPLITS,
     "model.safetensors": _MODEL,
 }

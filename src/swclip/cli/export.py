@@ -121,6 +121,7 @@ def _photographs_at(arguments: list[str]) -> list[Path]:
 def _photographs_of_manifest(source: Path) -> list[Path]:
     """Photographs of the manifest that a run or a gallery was made from, evenly spaced over its rows."""
     from swclip.data.manifest import read_manifest
+    from swclip.imaging.photograph_file import photograph_exists
 
     advice = "name photographs to check the export on: --photographs PHOTO... (or a folder)"
     recorded = _manifest_of(source)
@@ -130,7 +131,7 @@ def _photographs_of_manifest(source: Path) -> list[Path]:
         manifest = read_manifest(recorded)
     except (InputError, ArtefactError) as error:
         raise InputError(f"{source}: the manifest it was made from cannot be read; {advice}\n({error})") from error
-    paths = [path for path in _evenly_spaced(list(manifest.image_paths)) if path.is_file()]
+    paths = [path for path in _evenly_spaced(list(manifest.image_paths)) if photograph_exists(path)]
     if not paths:
         raise InputError(f"{recorded}: its photographs no longer exist; {advice}")
     return paths

@@ -131,9 +131,10 @@ def block_ids(
     for name, rows in rows_by_name(city).items():
         offset = rng.uniform(0.0, block_m, size=2)
         xy = LocalFrame.around(positions_deg[rows]).to_xy_m(positions_deg[rows])
-        cells = np.floor((xy + offset) / block_m).astype(np.int64)
-        for row, (column, line) in zip(rows.tolist(), cells.tolist(), strict=True):
-            blocks[row] = f"{name or ''}/{column}/{line}"
+        cells, which = distinct_rows(np.floor((xy + offset) / block_m).astype(np.int64))
+        names = [f"{name or ''}/{column}/{line}" for column, line in cells.tolist()]
+        for row, number in zip(rows.tolist(), which.tolist(), strict=True):
+            blocks[row] = names[number]
     return blocks
 
 

@@ -8,22 +8,34 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
+from typing import Any, overload
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Float64
-from pyproj import CRS
 
+from swclip.data.manifest_table import COLUMNS as COLUMNS  # part of what a manifest is
+from swclip.data.manifest_table import OPTIONAL_COLUMNS as OPTIONAL_COLUMNS
+from swclip.data.manifest_table import PATH_COLUMNS as PATH_COLUMNS
+from swclip.data.manifest_table import (
+    REQUIRED_COLUMNS,
+    arrow_schema,
+    checked_frame,
+    geo_metadata,
+    of_the_schema,
+    plain_frame,
+    tidy_frame,
+    wkb_points,
+)
 from swclip.errors import ArtefactError, InputError, first_line
 from swclip.files import atomic_file
-from swclip.geo.coordinates import NO_FIX_DEG, valid_positions
+from swclip.imaging.packed import ROW, is_pack, pack_location, packed_rows, table_path
 from swclip.versions import own_version
 
 SCHEMA_VERSION = "1"
@@ -31,41 +43,7 @@ SCHEMA_VERSION = "1"
 
 MANIFEST_NAME = "manifest.parquet"
 METADATA_KEY = b"swclip.manifest"
-
-FLOAT_COLUMNS = ("lat_deg", "lon_deg", "accuracy_m", "heading_deg")
-TEXT_COLUMNS = (
-    "image_id", "image_path", "city", "place_id", "sequence_id", "licence", "source", "caption", "map_path",
-    "author", "source_url",
-)  # fmt: skip
-PATH_COLUMNS = ("image_path", "map_path")
-REQUIRED_COLUMNS = ("image_id", "image_path", "lat_deg", "lon_deg")
-COLUMNS = (
-    "image_id",
-    "image_path",
-    "lat_deg",
-    "lon_deg",
-    "accuracy_m",
-    "heading_deg",
-    "captured_at",
-    "city",
-    "place_id",
-    "sequence_id",
-    "licence",
-    "source",
-)
-"""The columns of every manifest, in order. Further ones may follow and are kept."""
-
-OPTIONAL_COLUMNS = ("caption", "map_path", "author", "source_url")
-"""Columns that a manifest may have after those: a text about the photograph, a map tile around it, who must be named
-where it is shown, and the address of its page or record. A value is null where a photograph has none."""
-
-_TYPES = {
-    **dict.fromkeys(FLOAT_COLUMNS, pa.float64()),
-    **dict.fromkeys(TEXT_COLUMNS, pa.string()),
-    "captured_at": pa.timestamp("ms"),
-}
-
-_WKB_POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("x", "<f8"), ("y", "<f8")])
+_ROWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +51,7 @@ class Manifest:
     """Photographs and where they were taken.
 
     Attributes:
-        path: The file `manifest.parquet`.
+        path: The file `manifest.parquet`; of a packed data set its table, `photographs.lance`.
         frame: One row per photograph, columns `COLUMNS` and any further ones, numbered from 0. Text that is unknown is
             None, a number that is unknown is NaN. `captured_at` has milliseconds and no zone: UTC where the source
             gave an offset, otherwise the clock time as written. `OPTIONAL_COLUMNS` may be absent.
@@ -101,18 +79,17 @@ class Manifest:
         return self.frame["accuracy_m"].to_numpy(dtype=np.float64)
 
     @cached_property
-    def image_paths(self) -> list[Path]:
-        """Absolute paths of the photographs, in the order of the rows."""
-        folder = self._folder
-        return [Path(os.path.normpath(os.path.join(folder, name))) for name in self.frame["image_path"]]
+    def image_paths(self) -> Sequence[Path]:
+        """Absolute paths of the photographs, in the order of the rows; made when they are used."""
+        return _Paths(self._folder, self.frame["image_path"].to_numpy(dtype=object), self._packed_rows)
 
     @cached_property
     def map_paths(self) -> list[Path | None]:
         """Absolute paths of the map tiles, in the order of the rows; None where a photograph has none."""
-        folder = self._folder
+        folder, packed, names = self._folder, self._packed_rows, self._optional("map_path")
         return [
-            None if name is None else Path(os.path.normpath(os.path.join(folder, name)))
-            for name in self._optional("map_path")
+            None if name is None else _path(folder, name, None if packed is None else f"{packed[row]}/map")
+            for row, name in enumerate(names)
         ]
 
     @cached_property
@@ -123,7 +100,12 @@ class Manifest:
     @property
     def _folder(self) -> str:
         # Resolved once: ".." after a link would otherwise lead elsewhere. Resolving each file is slow.
-        return str(self.path.resolve().parent)
+        return str(self.path.resolve().parent) if self._packed_rows is None else self.path.as_posix()
+
+    @property
+    def _packed_rows(self) -> np.ndarray[Any, Any] | None:
+        """Where the photographs are in the table of a pack; None for files."""
+        return self.frame[ROW].to_numpy() if self.path.suffix == ".lance" else None
 
     def _optional(self, column: str) -> list[str | None]:
         if column not in self.frame:
@@ -133,10 +115,50 @@ class Manifest:
     @cached_property
     def digest(self) -> str:
         """SHA-256 over ids, positions and paths: the identity of the data in runs and reports."""
-        text = json.dumps([self.frame["image_id"].tolist(), self.frame["image_path"].tolist()], ensure_ascii=False)
-        hashed = hashlib.sha256(text.encode())
+        hashed = hashlib.sha256()
+        # The hash of json.dumps([ids, paths]), whose text would take a gigabyte at ten million rows.
+        for before, name in ((b"[[", "image_id"), (b"], [", "image_path")):
+            hashed.update(before)
+            values = self.frame[name].to_numpy(dtype=object)
+            for start in range(0, len(values), _ROWS_AT_ONCE):
+                part = json.dumps(values[start : start + _ROWS_AT_ONCE].tolist(), ensure_ascii=False)
+                hashed.update((", " * (start > 0) + part[1:-1]).encode())
+        hashed.update(b"]]")
         hashed.update(np.ascontiguousarray(self.positions_deg, dtype="<f8").tobytes())
         return hashed.hexdigest()
+
+
+@dataclass(frozen=True, eq=False)
+class _Paths(Sequence[Path]):
+    """Names relative to a folder as absolute paths. A path takes 300 bytes, its name 70."""
+
+    folder: str
+    names: np.ndarray[Any, Any]
+    packed_rows: np.ndarray[Any, Any] | None = None
+
+    __hash__ = None  # type: ignore[assignment]  # as a list
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    @overload
+    def __getitem__(self, row: int) -> Path: ...
+    @overload
+    def __getitem__(self, row: slice) -> _Paths: ...
+    def __getitem__(self, row: int | slice) -> Path | _Paths:
+        packed = self.packed_rows
+        if isinstance(row, slice):
+            return _Paths(self.folder, self.names[row], None if packed is None else packed[row])
+        return _path(self.folder, self.names[row], None if packed is None else f"{packed[row]}/photograph")
+
+
+def _path(folder: str, name: str, packed: str | None) -> Path:
+    if packed is not None:
+        return Path(f"{folder}/{packed}/{PurePosixPath(name).name}")
+    return Path(os.path.normpath(os.path.join(folder, name)))
 
 
 def manifest_file(path: str | os.PathLike[str]) -> Path:
@@ -149,24 +171,37 @@ def read_manifest(path: str | os.PathLike[str]) -> Manifest:
     """Read a manifest.
 
     Args:
-        path: The folder that contains `manifest.parquet`, or the file.
+        path: The folder that contains `manifest.parquet`, or the file; or a packed data set (`swclip.data.pack`), a
+            folder or a URL.
 
     Raises:
-        ArtefactError: The file is missing, truncated, not a manifest or of another version, or a row is invalid.
+        ArtefactError: The file is missing, truncated, not a manifest or of another version, or a row is invalid; or a
+            pack is unfinished.
+        InputError: An object store does not answer, or refuses.
     """
     file = manifest_file(path)
+    if not file.is_file() and is_pack(path):
+        pack = pack_location(path)
+        return _manifest_of(Path(table_path(pack)), packed_rows(pack))
     if not file.is_file():
         raise ArtefactError(f"{file}: there is no manifest; make one with: swclip prepare SOURCE --out {file.parent}")
     try:
-        table = pq.ParquetFile(file).read()
+        parquet = pq.ParquetFile(file)
+        names = parquet.schema_arrow.names
+        # The geometry repeats the positions; of two columns of one name both are read, and refused below.
+        table = parquet.read([name for name in names if name != "geometry"] if len({*names}) == len(names) else None)
     except (pa.ArrowException, OSError) as error:
         raise ArtefactError(
             f"{file}: cannot be read as a manifest, it may be cut short ({first_line(error)}); make it again."
         ) from error
+    return _manifest_of(file, table)
+
+
+def _manifest_of(file: Path, table: pa.Table) -> Manifest:
     _check_version(file, table.schema.metadata or {})
-    frame = _plain_frame(_of_the_schema(table, file))
+    frame = plain_frame(of_the_schema(table, file))
     try:
-        return Manifest(file, _checked(frame, str(file)))
+        return Manifest(file, checked_frame(frame, str(file)))
     except InputError as error:
         raise ArtefactError(str(error)) from error
 
@@ -194,18 +229,18 @@ def write_manifest(
     for name in REQUIRED_COLUMNS:
         if name not in frame.columns:
             raise InputError(f"{file}: the table to write lacks the column {name!r}.")
-    tidy = _tidy(frame, Path(os.path.abspath(file)).parent.resolve())
-    _checked(tidy, str(file))
-    table = pa.Table.from_pandas(tidy, schema=_schema(tidy), preserve_index=False)
-    table = table.append_column(pa.field("geometry", pa.binary()), _points(tidy))
+    tidy = tidy_frame(frame, Path(os.path.abspath(file)).parent.resolve())
+    checked_frame(tidy, str(file))
+    table = pa.Table.from_pandas(tidy, schema=arrow_schema(tidy), preserve_index=False)
+    table = table.append_column(pa.field("geometry", pa.binary()), wkb_points(tidy))
     description = {"version": SCHEMA_VERSION, "made_with": {"swclip": own_version(), **(made_with or {})}}
     metadata = {
         METADATA_KEY: json.dumps(description, ensure_ascii=False).encode(),
-        b"geo": json.dumps(_geo_metadata(tidy)).encode(),
+        b"geo": json.dumps(geo_metadata(tidy)).encode(),
     }
     with atomic_file(file) as beside:
         pq.write_table(table.replace_schema_metadata(metadata), beside, compression="zstd")
-    return Manifest(file, _plain_frame(table))
+    return Manifest(file, plain_frame(table))
 
 
 def _check_version(file: Path, metadata: dict[bytes, bytes]) -> None:
@@ -222,166 +257,3 @@ def _check_version(file: Path, metadata: dict[bytes, bytes]) -> None:
             f"{file}: manifest schema version {version}, this swclip reads version {SCHEMA_VERSION}; "
             "make the manifest again with this swclip, or install the one that made it."
         )
-
-
-def _of_the_schema(table: pa.Table, file: Path) -> pa.Table:
-    """The table with the types of the schema, where another program wrote equivalent ones.
-
-    Raises:
-        ArtefactError: A column is missing, is there twice, or is of another type.
-    """
-    again = "make it again with: swclip prepare"
-    counts = Counter(table.column_names)
-    for name in (*COLUMNS, *table.column_names):
-        if counts[name] != 1:
-            problem = f"lacks the column {name!r}" if counts[name] == 0 else f"has {counts[name]} columns {name!r}"
-            raise ArtefactError(f"{file}: {problem}; {again}")
-    for at, field in enumerate(table.schema):
-        kind = _TYPES.get(field.name)
-        if kind is None or field.type == kind:
-            continue
-        try:
-            if not _equivalent(field.type, kind):
-                raise pa.ArrowInvalid("another type")
-            table = table.set_column(
-                at, pa.field(field.name, kind), table.column(at).cast(kind, safe=kind == pa.float64())
-            )
-        except pa.ArrowException as error:
-            raise ArtefactError(
-                f"{file}: the column {field.name!r} is of type {field.type}, not {kind}; {again}"
-            ) from error
-    return table
-
-
-def _equivalent(kind: pa.DataType, wanted: pa.DataType) -> bool:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if pa.types.is_null(kind):
-        return True
-    if wanted == pa.string():
-        return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
-    if wanted == pa.float64():
-        return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
-    return bool(pa.types.is_timestamp(kind) or pa.types.is_date(kind))
-
-
-def _tidy(frame: pd.DataFrame, folder: Path) -> pd.DataFrame:
-    """Columns in order and of the right types, null where one is missing; paths relative and with slashes."""
-    columns: dict[str, Any] = {}
-    for name in COLUMNS:
-        if name in FLOAT_COLUMNS:
-            values = frame[name] if name in frame else np.full(len(frame), np.nan)
-            columns[name] = np.asarray(pd.to_numeric(values), dtype=np.float64)
-        elif name == "captured_at":
-            columns[name] = _times(frame[name] if name in frame else pd.Series([None] * len(frame)))
-        else:
-            columns[name] = _texts(frame[name]) if name in frame else np.full(len(frame), None, dtype=object)
-    for name in OPTIONAL_COLUMNS:
-        if name in frame:
-            columns[name] = _texts(frame[name])
-    for name in PATH_COLUMNS:
-        if name in columns:
-            columns[name] = _objects([_relative(path, folder) for path in columns[name]])
-    for name in frame.columns:
-        if name not in COLUMNS + OPTIONAL_COLUMNS and name != "geometry":
-            columns[str(name)] = frame[name].array  # to_numpy would make floats of integers with nulls
-    return pd.DataFrame(columns, index=pd.RangeIndex(len(frame)))
-
-
-def _times(values: pd.Series[Any]) -> Any:
-    zoned = getattr(values.dtype, "tz", None) is not None
-    times = pd.to_datetime(values.reset_index(drop=True), format="ISO8601", utc=zoned)
-    if times.dt.tz is not None:
-        times = times.dt.tz_convert("UTC").dt.tz_localize(None)
-    return times.astype("datetime64[ms]").to_numpy()
-
-
-def _texts(values: pd.Series[Any]) -> Any:
-    return _objects([None if pd.isna(value) else str(value) for value in values])
-
-
-def _objects(values: list[Any]) -> Any:
-    array = np.empty(len(values), dtype=object)
-    array[:] = values
-    return array
-
-
-def _relative(name: str | None, folder: Path) -> str | None:
-    if name is None or not os.path.isabs(name):
-        return None if name is None else Path(name).as_posix()
-    try:
-        return Path(os.path.relpath(name, folder)).as_posix()
-    except ValueError:  # another drive of a Windows machine has no relative path
-        return Path(name).as_posix()
-
-
-def _schema(frame: pd.DataFrame) -> pa.Schema:
-    return pa.schema(
-        [(name, _TYPES.get(name) or pa.array(frame[name], from_pandas=True).type) for name in frame.columns]
-    )
-
-
-def _points(frame: pd.DataFrame) -> pa.Array:
-    wkb = np.zeros(len(frame), dtype=_WKB_POINT)
-    wkb["order"], wkb["kind"], wkb["x"], wkb["y"] = 1, 1, frame["lon_deg"], frame["lat_deg"]
-    return pa.array([point.tobytes() for point in wkb], type=pa.binary())
-
-
-def _geo_metadata(frame: pd.DataFrame) -> dict[str, Any]:
-    column: dict[str, Any] = {
-        "encoding": "WKB",
-        "geometry_types": ["Point"],
-        "crs": CRS.from_epsg(4326).to_json_dict(),
-    }
-    if len(frame):
-        lon, lat = frame["lon_deg"], frame["lat_deg"]
-        column["bbox"] = [float(lon.min()), float(lat.min()), float(lon.max()), float(lat.max())]
-    return {"version": "1.0.0", "primary_column": "geometry", "columns": {"geometry": column}}
-
-
-def _plain_frame(table: pa.Table) -> pd.DataFrame:
-    """The table as pandas without the geometry, with None for unknown text in every pandas version."""
-    if "geometry" in table.column_names:
-        table = table.drop_columns(["geometry"])
-    table = table.replace_schema_metadata(None)
-    frame: pd.DataFrame = table.to_pandas(types_mapper=None)
-    for field in table.schema:
-        if pa.types.is_string(field.type) or pa.types.is_large_string(field.type):
-            frame[field.name] = pd.Series(_objects(table[field.name].to_pylist()), index=frame.index, dtype=object)
-        elif pa.types.is_integer(field.type) and table[field.name].null_count:
-            # pandas would read float64, in which two ids of 17 digits are one.
-            frame[field.name] = pd.array(table[field.name].to_pylist(), dtype="Int64")
-    return frame
-
-
-def _checked(frame: pd.DataFrame, name: str) -> pd.DataFrame:
-    for column in ("image_id", "image_path"):
-        if frame[column].isna().any():
-            row = int(np.flatnonzero(frame[column].isna())[0])
-            raise InputError(f"{name}, row {row}: {column} is missing; every photograph needs one.")
-    for column in PATH_COLUMNS:
-        if column in frame and (zero := frame[column].str.contains("\0", regex=False, na=False)).any():
-            row = int(np.flatnonzero(zero)[0])
-            raise InputError(f"{name}, row {row}: {column} {frame[column][row]!r} contains a zero byte.")
-    repeated = frame["image_id"].duplicated()
-    if repeated.any():
-        row = int(np.flatnonzero(repeated)[0])
-        raise InputError(f"{name}, row {row}: image_id {frame['image_id'][row]!r} occurs twice; ids must be unique.")
-    lat_deg, lon_deg = (frame[column].to_numpy(np.float64) for column in ("lat_deg", "lon_deg"))
-    wrong = ~valid_positions(lat_deg, lon_deg)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        at = f"{lat_deg[row]}, {lon_deg[row]}"
-        raise InputError(f"{name}, row {row}: the position ({at}) is not a latitude and longitude in degrees.")
-    zero = (np.abs(lat_deg) < NO_FIX_DEG) & (np.abs(lon_deg) < NO_FIX_DEG)
-    if zero.any():
-        row = int(np.flatnonzero(zero)[0])
-        detail = "is in the Atlantic; devices write it when they have no position: leave such rows out."
-        raise InputError(f"{name}, row {row}: the position (0, 0) {detail}")
-    if "accuracy_m" in frame:
-        accuracy_m = frame["accuracy_m"].to_numpy(np.float64)
-        wrong = ~np.isnan(accuracy_m) & ~((accuracy_m > 0.0) & np.isfinite(accuracy_m))
-        if wrong.any():
-            row = int(np.flatnonzero(wrong)[0])
-            detail = "is not a positive number of metres; leave the value empty where it is unknown."
-            raise InputError(f"{name}, row {row}: accuracy_m {accuracy_m[row]:g} {detail}")
-    return frame

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from jaxtyping import Int64
 
 from swclip.data.manifest import Manifest
+from swclip.data.manifest_table import text_objects
 from swclip.errors import ArtefactError, ConfigError, MismatchError
 from swclip.files import atomic_file, read_json
 
@@ -287,7 +288,7 @@ def _text(column: pd.Series[Any]) -> pa.Array:
 
 def _objects(column: pa.ChunkedArray) -> pd.Series[Any]:
     # As Python objects, so that a null is None and not NaN.
-    return pd.Series(column.to_pylist(), dtype=object)
+    return pd.Series(text_objects(column), dtype=object)
 
 
 def _read_table(path: Path, columns: tuple[str, ...]) -> tuple[pa.Table, dict[str, Any]]:

@@ -1,56 +1,23 @@
-"""A gallery's folder or URL: check that it is a gallery, write a new one, and translate Lance's errors.
-
-Credentials and endpoint of an object store (s3://, gs://, ...) come from the environment as the store's own tools read
-them (AWS_ACCESS_KEY_ID, AWS_REGION, AWS_ENDPOINT_URL, GOOGLE_APPLICATION_CREDENTIALS, ...).
-"""
+"""A gallery's folder or URL: check that it is a gallery, and write a new one."""
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
-from datetime import timedelta
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pyarrow as pa
 from pyarrow import fs
 
-from swclip.errors import ArtefactError, DiskFullError, InputError, SwclipError
+from swclip.errors import ArtefactError, InputError, SwclipError
 from swclip.files import atomic_folder, check_replaceable, read_json, write_json
 from swclip.gallery.assign_candidates import NULL_STAYS, check_finite
 from swclip.gallery.schema import GALLERY_VERSION, readable, wrong_version
-
-if TYPE_CHECKING:
-    from lancedb.db import DBConnection
-
-
-def is_url(path: str | os.PathLike[str]) -> bool:
-    """Whether a gallery is named by a URL, not by a folder.
-
-    Example:
-        >>> is_url("s3://bucket/gallery"), is_url("galleries/leeds"), is_url("C:/galleries")
-        (True, False, False)
-    """
-    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+://", os.fspath(path)) is not None
-
-
-def storage_options(url: str) -> dict[str, str] | None:
-    """Lance's options for a store beside the environment: it must be told to use plain HTTP where the endpoint does.
-
-    Example:
-        >>> storage_options("galleries/leeds") is None
-        True
-    """
-    endpoint = os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or ""
-    if not url.startswith("s3://") or not endpoint:
-        return None
-    return {"aws_endpoint": endpoint, "allow_http": str(endpoint.startswith("http://")).lower()}
+from swclip.lance_tables import connect, is_url, lance_errors
 
 
 def read_file(url: str, name: str) -> bytes | None:
@@ -230,48 +197,3 @@ def _unique_batches(entries: Iterable[pa.RecordBatch], name: str) -> Iterator[pa
             seen.add(key)
         check_finite(batch, name)
         yield batch
-
-
-_FULL = (f"os error {errno.ENOSPC}", f"os error {errno.EDQUOT}", "No space left", "Disk quota exceeded")
-_CONFLICT = ("onflict", "concurrent", "Too many concurrent")
-_REFUSED = ("Permission denied", "AccessDenied", "Unauthorized", "403 Forbidden", "InvalidAccessKeyId")
-
-
-def connect(path: str) -> DBConnection:
-    """A connection to the folder or URL of a gallery's table; reads see the commits of other processes."""
-    # Lance logs to standard error by default, for example that a table to be created does not exist yet.
-    os.environ.setdefault("LANCE_LOG", "error")
-    import lancedb
-
-    return lancedb.connect(path, read_consistency_interval=timedelta(0), storage_options=storage_options(path))
-
-
-@contextmanager
-def lance_errors(name: str, otherwise: str = "the gallery's table cannot be read or written") -> Iterator[None]:
-    """Turn Lance's errors into swclip's.
-
-    Args:
-        name: The gallery's name in messages.
-        otherwise: The message of an unrecognised error.
-
-    Raises:
-        DiskFullError: The disk is full.
-        InputError: Another process changed the same entries at the same time, or access is refused.
-        ArtefactError: Anything else.
-    """
-    try:
-        yield
-    except SwclipError:
-        raise
-    except (OSError, ValueError, RuntimeError) as error:
-        text = " ".join(str(error).split())
-        if any(words in text for words in _FULL):
-            raise DiskFullError(f"{name}: the disk is full; free some space and run the command again.") from error
-        if any(words in text for words in _CONFLICT):
-            raise InputError(
-                f"{name}: another process changed the gallery at the same time, and this change was not made; run the "
-                f"command again ({text[:200]})"
-            ) from error
-        if is_url(name) or any(words in text for words in _REFUSED):
-            raise InputError(f"{name}: the store refuses ({text[:300]}); check address and permissions.") from error
-        raise ArtefactError(f"{name}: {otherwise} ({text[:300]})") from error

@@ -14,8 +14,8 @@ from jaxtyping import Float64, Int8
 
 from swclip.errors import MismatchError
 from swclip.gallery import ann
-from swclip.gallery.folder import lance_errors
 from swclip.gallery.schema import PATCHES
+from swclip.lance_tables import lance_errors
 from swclip.models.embed import FeatureSource, PathLike, Progress
 from swclip.models.embed_patches import patch_features
 from swclip.models.patch_matching import patch_similarities

@@ -42,15 +42,13 @@ from swclip.gallery.folder import (
     WriteFiles,
     check_marker,
     check_output,
-    connect,
-    is_url,
-    lance_errors,
     local_model,
     upload,
     write_beside,
     write_table,
 )
 from swclip.gallery.schema import Description, check_columns, entry_schema
+from swclip.lance_tables import connect, is_url, lance_errors
 
 if TYPE_CHECKING:
     from lancedb.table import Table

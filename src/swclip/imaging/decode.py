@@ -163,6 +163,8 @@ def _stream(source: str | os.PathLike[str] | bytes, name: str) -> BinaryIO:
             raise PhotographError(name, "empty", "has no bytes.")
         return io.BytesIO(source)
     file = photograph_file(source)
+    if isinstance(file, io.BytesIO):
+        return file
     size = os.fstat(file.fileno()).st_size
     try:
         # Reading outside the lock lets a slow disk delay only one thread.

@@ -12,6 +12,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Literal, TypeVar
 
 from swclip.errors import InputError, first_line
+from swclip.imaging.packed import PackedPhotograph, packed_bytes, packed_photograph, packed_sha256
 
 T = TypeVar("T")
 Reason = Literal["missing", "empty", "truncated", "not-an-image", "too-large"]
@@ -39,15 +40,19 @@ class PhotographError(InputError):
         return type(self), (self.name, self.reason, self.detail)  # picklable, for worker processes
 
 
-def photograph_file(path: str | os.PathLike[str]) -> io.BufferedReader:
+def photograph_file(path: str | os.PathLike[str]) -> io.BufferedReader | io.BytesIO:
     """Open the file of a photograph for reading, without waiting.
 
-    Every photograph that a user names is opened here: a device or a pipe could be read without end.
+    Every photograph that a user names is opened here: a device or a pipe could be read without end. The bytes of a
+    packed photograph (`swclip.imaging.packed`) are in memory.
 
     Raises:
         PhotographError: The file is missing, empty, unreadable, too large, or not a regular file.
     """
     name = os.fspath(path)
+    packed = packed_photograph(path)
+    if packed is not None:
+        return io.BytesIO(_bytes_of(packed, name))
     try:
         _check_file(os.stat(path), name)  # before opening, which has effects on some devices
         flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -64,12 +69,35 @@ def photograph_file(path: str | os.PathLike[str]) -> io.BufferedReader:
     return stream
 
 
+def photograph_bytes(path: str | os.PathLike[str]) -> bytes:
+    """Read the file of a photograph.
+
+    Raises:
+        PhotographError: The file cannot be opened or read; see `photograph_file`.
+    """
+    with photograph_file(path) as stream:
+        try:
+            return stream.read()
+        except OSError as error:
+            raise PhotographError(os.fspath(path), "missing", f"cannot be read ({first_line(error)}).") from error
+
+
+def photograph_exists(path: str | os.PathLike[str]) -> bool:
+    """Whether there is a file of this name, or a packed photograph."""
+    packed = packed_photograph(path)
+    return os.path.isfile(path) if packed is None else packed_bytes(packed) is not None
+
+
 def photograph_sha256(path: str | os.PathLike[str]) -> str:
     """Return the SHA-256 of the file of a photograph as hexadecimal.
 
     Raises:
         PhotographError: The file cannot be opened; see `photograph_file`.
     """
+    packed = packed_photograph(path)
+    digest = None if packed is None else packed_sha256(packed)
+    if digest is not None:
+        return digest.hex()
     with photograph_file(path) as stream:
         try:
             return hashlib.file_digest(stream, "sha256").hexdigest()
@@ -102,6 +130,13 @@ def in_threads(
     finally:
         # Also reached on Ctrl-C: running tasks finish, queued ones are cancelled.
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _bytes_of(packed: PackedPhotograph, name: str) -> bytes:
+    data = packed_bytes(packed)
+    if data is None:
+        raise PhotographError(name, "missing", f"the packed data set has no {packed.column} in row {packed.row}.")
+    return data
 
 
 def _check_file(status: os.stat_result, name: str) -> None:

@@ -31,6 +31,7 @@ from safetensors.numpy import save_file
 
 from swclip.errors import ConfigError, InputError
 from swclip.files import atomic_file, default_cache_folder, remove_all_remains
+from swclip.imaging.packed import packed_photograph
 from swclip.imaging.photograph_file import PhotographError, photograph_sha256
 from swclip.models.blocks import stacked
 from swclip.models.embed import (
@@ -214,6 +215,9 @@ class FeatureCache:
         for at, path in enumerate(paths):
             name = os.path.abspath(path)
             try:
+                if packed_photograph(path) is not None:
+                    keys.append(bytes.fromhex(photograph_sha256(path)))  # stored in the pack
+                    continue
                 status = os.stat(name)
                 stamp = (name, status.st_size, status.st_mtime_ns)
                 if stamp not in hashes:

@@ -17,6 +17,7 @@ from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, read_splits
 from swclip.errors import ArtefactError, ConfigError, MismatchError
 from swclip.files import read_json, write_json
+from swclip.imaging.packed import is_pack
 from swclip.locks import sole_holder
 from swclip.structure import as_plain
 from swclip.training.config import TrainingConfig, load_recipe, write_config
@@ -195,6 +196,6 @@ def data_of_run(
 def _where(folder: Path, recorded: str, name: str) -> Path:
     """The recorded path of an artefact, relative to the working directory or to the run's folder."""
     for path in (Path(recorded), folder / recorded):
-        if path.exists():
+        if path.exists() or is_pack(path):
             return path
     raise ArtefactError(f"{recorded}: the run's {name} does not exist any more; give its path with --{name}.")
