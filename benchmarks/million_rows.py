@@ -12,6 +12,10 @@ generated hashes; "prepare" and "split, with pictures" read real files, which ar
 with a different comment each: they show the cost of a row beside the decoding of its photograph. `--files` limits their
 number (4 kB of disk each).
 
+Above a million, the manifest is repetitions of a million rows beside each other, written in parts. "filter" takes the
+photographs of one city, of one year and within a circle; "sample" draws 100 batches of 512 with geographic neighbours
+from all rows, as training does.
+
 Writes million-rows.json and million-rows.md.
 """
 
@@ -30,21 +34,27 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 from common import command_line, markdown, say, write_text
 
 import swclip
-from swclip.data.manifest import Manifest, read_manifest, write_manifest
+from swclip.data.manifest import METADATA_KEY, Manifest, read_manifest, write_manifest
 from swclip.data.protocols import split
+from swclip.data.samplers import NeighbourBatchSampler
 from swclip.data.split_files import report_leakage
 from swclip.files import write_json
 from swclip.geo.coordinates import LocalFrame
+from swclip.geo.distance import haversine_m
 from swclip.imaging.phash import PictureHashes
 
 VIEWS = 4
 ROWS_OF_CITY = 50_000
 FILES_OF_FOLDER = 1_000
+ROWS_AT_ONCE = 1_000_000
 STEPS = (
-    "write manifest", "read manifest", "known-places", "known-places, place", "known-places, capture", "new-streets",
+    "write manifest", "read manifest", "filter", "sample",
+    "known-places", "known-places, place", "known-places, capture", "new-streets",
     "new-city", "grid:50", "compare hashes", "prepare", "split, with pictures",
 )  # fmt: skip
 
@@ -99,6 +109,23 @@ def photographs(n: int, shape: str, seed: int = 0) -> pd.DataFrame:
     return frame.assign(image_id=names, image_path=[f"images/{name}.jpg" for name in names])
 
 
+def write_repeated(target: Path, n: int, shape: str) -> None:
+    """A manifest of several million rows, in parts with cities, places and ids of their own."""
+    part = target.with_name("part.parquet")
+    write_manifest(part, photographs(ROWS_AT_ONCE, shape))
+    table = pq.read_table(part).drop_columns(["geometry"])
+    table = table.replace_schema_metadata({METADATA_KEY: table.schema.metadata[METADATA_KEY]})
+    with pq.ParquetWriter(target, table.schema, compression="zstd") as writer:
+        for number in range(n // ROWS_AT_ONCE):
+            moved = table
+            for name in ("image_id", "image_path", "city", "place_id", "sequence_id"):
+                texts = pc.binary_join_element_wise(f"{number}", table[name], "-")
+                moved = moved.set_column(moved.column_names.index(name), name, texts)
+            lon = pc.add(table["lon_deg"], 0.5 * number)
+            writer.write_table(moved.set_column(moved.column_names.index("lon_deg"), "lon_deg", lon))
+    part.unlink()
+
+
 def write_files(folder: Path, frame: pd.DataFrame) -> None:
     """One JPEG with a different comment for each row, and their table."""
     from PIL import Image
@@ -132,10 +159,23 @@ def run_step(step: str, folder: Path, shape: str, n: int) -> None:
     """What one child process does."""
     data, target = folder / "manifest.parquet", folder / "splits.parquet"
     known = {"known-places, place": "place", "known-places, capture": "capture"}
-    if step == "write manifest":
+    if step == "write manifest" and n > ROWS_AT_ONCE:
+        write_repeated(data, n, shape)
+    elif step == "write manifest":
         write_manifest(data, photographs(n, shape))
     elif step == "read manifest":
         read_manifest(data)
+    elif step == "filter":
+        manifest = read_manifest(data)
+        one = manifest.frame["city"] == manifest.frame["city"].iloc[-1]
+        year = manifest.frame["captured_at"].dt.year == 2020
+        near = haversine_m(*manifest.positions_deg.T, *manifest.positions_deg[:1].T) < 2_000.0
+        say(f"{one.sum()} of a city, {year.sum()} of a year, {near.sum()} in a circle")
+    elif step == "sample":
+        manifest = read_manifest(data)
+        sampler = NeighbourBatchSampler(manifest.positions_deg, 512, radius_m=50.0)
+        for number in range(100):
+            sampler.batch(number)
     elif step == "compare hashes":
         manifest = read_manifest(data)
         report_leakage(split(manifest, "known-places", hold_out="place"), manifest, target, generated_hashes(manifest))
