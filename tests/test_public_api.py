@@ -39,6 +39,7 @@ def test_public_names() -> None:
         "losses",
         "locate",
         "merge",
+        "pack",
         "prepare",
         "read_area",
         "read_manifest",
