@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 
@@ -117,6 +118,17 @@ def test_which_pictures_are_panoramas_can_be_chosen(source: Path, tmp_path: Path
         result = prepare(source, tmp_path / which, views=options)
         assert notes(result)["panorama-views"] == views
         assert set(result.manifest.frame["panorama_id"].dropna()) == kinds
+
+
+def test_a_manifest_of_whole_panoramas_is_a_source(source: Path, tmp_path: Path) -> None:
+    """As `swclip fetch` leaves one: the views are those that the table of photographs gives."""
+    whole = prepare(source, tmp_path / "whole").manifest
+    again = prepare(whole.path, tmp_path / "again", views=SMALL)
+    direct = prepare(source, tmp_path / "direct", views=SMALL)
+    columns = ["image_id", "heading_deg", "place_id", "panorama_id", "fov_deg", "colour"]
+    pd.testing.assert_frame_equal(again.manifest.frame[columns], direct.manifest.frame[columns])
+    for one, other in zip(again.manifest.image_paths[:12], direct.manifest.image_paths[:12], strict=True):
+        assert one.read_bytes()[-100:] == other.read_bytes()[-100:]
 
 
 def test_copies_only_what_stays_whole(source: Path, tmp_path: Path) -> None:

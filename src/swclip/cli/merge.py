@@ -18,6 +18,8 @@ def merge(*manifests: Path, out: Path) -> None:
 
     Examples:
         swclip merge london leeds bristol --out cities
+        # two downloads of one city; what both have is kept once
+        swclip merge leeds-2025 leeds-2026 --out leeds
     """
     from swclip.api.photographs import merge as merge_manifests
     from swclip.cli.console import console, next_step, print_table
