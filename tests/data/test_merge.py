@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -148,6 +149,8 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert "Licences: CC-BY-4.0 (3), not stated (2)" in said.err
     splits = swclip.split(tmp_path / "out", "known-places", query_share=0.4, hold_out="place", picture_hash=False)
     assert splits.meta["counts"]["query"] >= 1
+    with pytest.raises(ConfigError, match="is a packed data set; merge the manifests"):
+        swclip.merge([tmp_path / "a", replace(b, path=tmp_path / "photographs.lance")], tmp_path / "packed")
     assert run(["merge", str(tmp_path / "a"), f"--out={tmp_path / 'out'}"]) == ConfigError.exit_code
     assert run(["merge", str(tmp_path / "a"), str(tmp_path / "a/manifest.parquet"), f"--out={tmp_path}"]) == 5
     assert run(["merge", str(tmp_path / "a"), str(tmp_path / "b"), f"--out={tmp_path / 'b'}"]) == 5

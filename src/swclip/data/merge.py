@@ -76,7 +76,8 @@ def merge_manifests(
             the same size are.
 
     Raises:
-        ConfigError: There are fewer than two manifests, one is given twice, or `out` is one of their folders.
+        ConfigError: There are fewer than two manifests, one is given twice or is packed, or `out` is one of their
+            folders.
         InputError: No photograph would remain.
     """
     target = manifest_file(out)
@@ -120,6 +121,10 @@ def _check(manifests: Sequence[Manifest], target: Path) -> None:
         raise ConfigError("merging needs two manifests or more; name them all before --out.")
     paths = [manifest.path.resolve() for manifest in manifests]
     for path in paths:
+        if path.suffix == ".lance":
+            raise ConfigError(
+                f"{path}: is a packed data set; merge the manifests it was packed from, and pack the result."
+            )
         if paths.count(path) > 1:
             raise ConfigError(f"{path}: is named twice.")
         if path == target.resolve():
