@@ -20,7 +20,7 @@ from swclip.connectors.area import requested_area
 from swclip.connectors.fetch import FetchResult, Politeness, fetch
 from swclip.connectors.service import Query
 from swclip.connectors.stand_in import StandIn
-from swclip.connectors.stand_in_shapes import MANY_FAULTS, Faults, Photographs
+from swclip.connectors.stand_in_data import MANY_FAULTS, Faults, Photographs
 from swclip.connectors.thinning import Thinning
 from swclip.data.manifest import read_manifest
 from swclip.errors import ConfigError, InputError, ServiceError

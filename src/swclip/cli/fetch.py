@@ -121,9 +121,11 @@ def fetch(
     unless --partial accepts it. A token is read from the environment and written nowhere.
 
     Args:
-        service: The service: panoramax.
+        service: The service: panoramax, mapillary (its token is in the environment variable MAPILLARY_TOKEN) or
+            kartaview.
         out: Folder for manifest.parquet, images/, fetch.json (the request), rejected.csv and fetch.sqlite (the state).
-        size: Size of the pictures; panoramax: hd (original), sd (2048 pixels wide, the default) or thumb (500).
+        size: Size of the pictures; panoramax: hd (original), sd (2048 pixels wide, the default) or thumb (500);
+            mapillary: original, 2048 (the default), 1024 or 256; kartaview: proc (the default) or th.
         city: City of all photographs.
         dry_run: Search, print the plan, and stop. The same command without this continues with the download.
         update: Search again, and add what is new since.

@@ -17,6 +17,8 @@ from swclip.connectors.catalogue import CATALOGUE_NAME, Catalogue
 from swclip.connectors.client import Client
 from swclip.connectors.dataset import FETCH_NAME, Positions, fetch_document, manifest_frame, write_rejected
 from swclip.connectors.download import download_chosen, drop_duplicates
+from swclip.connectors.kartaview import KartaView
+from swclip.connectors.mapillary import Mapillary
 from swclip.connectors.panoramax import Panoramax
 from swclip.connectors.search import Plan, choose_photographs, first_boxes, make_plan, search_area
 from swclip.connectors.service import Query, Service
@@ -28,7 +30,7 @@ from swclip.ingest.prepare import REJECTED_NAME
 from swclip.locks import sole_holder
 from swclip.progress import Steps
 
-SERVICES: dict[str, type[Service]] = {service.name: service for service in (Panoramax,)}
+SERVICES: dict[str, type[Service]] = {service.name: service for service in (Panoramax, Mapillary, KartaView)}
 """Services by name."""
 
 

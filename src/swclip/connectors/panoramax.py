@@ -11,7 +11,6 @@ from typing import Any, ClassVar
 
 from swclip.connectors.refusal import Refusal
 from swclip.connectors.service import (
-    SUSPICIOUS,
     BoxFullError,
     Item,
     Query,
@@ -20,6 +19,7 @@ from swclip.connectors.service import (
     Unusable,
     moment,
     number,
+    table,
     text,
 )
 from swclip.geo.boxes import Box
@@ -57,33 +57,27 @@ class Panoramax(Service):
             raise Refusal("empty-page", address, f"the page is empty, although it states {stated:.0f} photographs.")
         if len(features) >= LIMIT:
             raise BoxFullError
-        records = [self._item(feature) for feature in features]
-        items = [record for record in records if isinstance(record, Item)]
-        unusable = [record for record in records if isinstance(record, Unusable)]
-        if len(unusable) >= SUSPICIOUS and not items:
-            first = f"none of {len(records)} records is a photograph (the first: {unusable[0].detail})"
-            raise Refusal("schema", address, f"{first}; has the service's interface changed?")
-        return SearchResult(items, unusable)
+        return SearchResult.of([self._item(feature) for feature in features], address)
 
     def _item(self, feature: Any) -> Item | Unusable:
-        record = _table(feature)
+        record = table(feature)
         key = text(record.get("id"))
         if key is None:
             return Unusable("", "a record without an id.")
-        coordinates = _table(record.get("geometry")).get("coordinates")
+        coordinates = table(record.get("geometry")).get("coordinates")
         pair = coordinates[:2] if isinstance(coordinates, list) else []
         lon, lat = (number(pair[0]), number(pair[1])) if len(pair) == 2 else (None, None)
         problem = position_problem(lat, lon)
         if lat is None or lon is None or problem is not None:
             return Unusable(key, f"{'it states no position' if problem is None else problem.detail}.")
-        properties = _table(record.get("properties"))
+        properties = table(record.get("properties"))
         status = text(properties.get("geovisio:status"))
         if status not in (None, "ready"):
             return Unusable(key, f"its status is {status!r}, not 'ready'.")
-        address = text(_table(_table(record.get("assets")).get(self.size)).get("href"))
+        address = text(table(table(record.get("assets")).get(self.size)).get("href"))
         if address is None:
             return Unusable(key, f"it has no picture of size {self.size}.")
-        optics = _table(properties.get("pers:interior_orientation"))
+        optics = table(properties.get("pers:interior_orientation"))
         sensor = optics.get("sensor_array_dimensions")
         width, height = (
             (number(side) for side in sensor) if isinstance(sensor, list) and len(sensor) == 2 else (None, None)
@@ -122,24 +116,20 @@ class Panoramax(Service):
         )
 
 
-def _table(value: Any) -> dict[str, Any]:
-    return value if isinstance(value, dict) else {}
-
-
 def _time(value: datetime | None) -> str:
     return ".." if value is None else f"{value:%Y-%m-%dT%H:%M:%SZ}"
 
 
 def _producer(providers: Any) -> str | None:
     """The name of the producer, or of the first provider."""
-    tables = [_table(provider) for provider in providers] if isinstance(providers, list) else []
+    tables = [table(provider) for provider in providers] if isinstance(providers, list) else []
     tables.sort(key=lambda table: "producer" not in (table.get("roles") or ()))
     return next((name for table in tables if (name := text(table.get("name"))) is not None), None)
 
 
 def _page(links: Any) -> str | None:
     """The address of the photograph's page, or of its record."""
-    tables = [_table(link) for link in links] if isinstance(links, list) else []
+    tables = [table(link) for link in links] if isinstance(links, list) else []
     pages = [link for link in tables if link.get("rel") == "alternate" and link.get("type") == "text/html"]
     records = [link for link in tables if link.get("rel") == "self"]
     return next((address for link in (*pages, *records) if (address := text(link.get("href"))) is not None), None)

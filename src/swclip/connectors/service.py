@@ -13,8 +13,10 @@ from datetime import UTC, datetime
 from typing import Any, ClassVar, Literal
 
 from swclip.connectors.client import Client
+from swclip.connectors.refusal import Refusal
 from swclip.errors import ConfigError
 from swclip.geo.boxes import Box
+from swclip.geo.coordinates import position_problem
 
 SUSPICIOUS = 5
 """An answer of so many records that are all unusable is a change of the interface, and not so many odd records."""
@@ -100,6 +102,20 @@ class SearchResult:
 
     items: list[Item]
     unusable: list[Unusable]
+
+    @classmethod
+    def of(cls, records: Sequence[Item | Unusable], address: str) -> SearchResult:
+        """Sort the records of an answer.
+
+        Raises:
+            Refusal: Several records are there, and none describes a photograph: the interface has changed.
+        """
+        items = [record for record in records if isinstance(record, Item)]
+        unusable = [record for record in records if isinstance(record, Unusable)]
+        if len(unusable) >= SUSPICIOUS and not items:
+            first = f"none of {len(records)} records is a photograph (the first: {unusable[0].detail})"
+            raise Refusal("schema", address, f"{first}; has the service's interface changed?")
+        return cls(items, unusable)
 
 
 @dataclass(frozen=True)
@@ -216,6 +232,22 @@ def number(value: Any) -> float | None:
 def text(value: Any) -> str | None:
     """Text of a JSON answer, without spaces around it; None for anything else and for none."""
     return value.strip() or None if isinstance(value, str) else None
+
+
+def identifier(value: Any) -> str | None:
+    """An identifier of a JSON answer, which is text or an integer; None for anything else."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else text(value)
+
+
+def table(value: Any) -> dict[str, Any]:
+    """An object of a JSON answer; an empty one for anything else."""
+    return value if isinstance(value, dict) else {}
+
+
+def position(lat: Any, lon: Any) -> tuple[float, float] | None:
+    """Latitude and longitude of a JSON answer, None where they are no position."""
+    pair = number(lat), number(lon)
+    return None if pair[0] is None or pair[1] is None or position_problem(*pair) is not None else (pair[0], pair[1])
 
 
 def moment(value: Any) -> datetime | None:

@@ -22,7 +22,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, Self
 from urllib.parse import parse_qsl, unquote, urlsplit
 
-from swclip.connectors.stand_in_shapes import MANY_FAULTS, SHAPES, Answer, Faults, Photographs
+from swclip.connectors.stand_in_data import MANY_FAULTS, Faults, Photographs
+from swclip.connectors.stand_in_shapes import SHAPES, Answer
 
 
 class StandIn:
@@ -64,6 +65,7 @@ class StandIn:
         self._lock = threading.Lock()
         self._servers = [_Server(self, port, pictures_alone=bool(n)) for n, port in enumerate(ports)]
         self.shape.picture_hosts = [server.address for server in self._servers]
+        self.shape.total = lambda: self.total
         self.address = self._servers[0].address
         self.ports = (self._servers[0].server_port, self._servers[1].server_port)
 
@@ -122,6 +124,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._send(Answer(stand_in.shape.error(status, message), status), headers)
             return
         if url.path.startswith("/pictures/"):
+            if stand_in.shape.picture_expired(dict(parse_qsl(url.query)), total):
+                self._send(Answer(b"URL signature expired", 403, "text/plain"), {})
+                return
             self._picture(url.path, turn)
             return
         answer = stand_in.shape.answer(url.path, dict(parse_qsl(url.query)), turn)
@@ -158,9 +163,7 @@ class _Handler(BaseHTTPRequestHandler):
         if faults.hits(faults.truncated, "truncated", self.path, turn):
             return Answer(json.dumps(answer.body).encode()[:-7])
         if answer.page and faults.hits(faults.empty, "empty", self.path, turn):
-            body = answer.body
-            key = next((key for key in ("features", "data", "result") if key in body), None)
-            return answer if key is None or not body[key] else Answer({**body, key: []})
+            return Answer(self.server.stand_in.shape.emptied(answer.body))
         return answer
 
     def _picture(self, path: str, turn: int) -> None:

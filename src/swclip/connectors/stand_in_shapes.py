@@ -1,182 +1,22 @@
-"""What a stand-in of a service has and says: photographs, the shapes of a service's answers, and what goes wrong."""
+"""The interfaces of services as the stand-in offers them: addresses, parameters, records and errors."""
 
 from __future__ import annotations
 
-import hashlib
-import io
-import struct
 import uuid
+import zlib
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cache, cached_property
-from pathlib import Path
+from functools import cached_property
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 import numpy as np
-import pandas as pd
-from PIL import Image
 
-from swclip.data.manifest import read_manifest
+from swclip.connectors.stand_in_data import Faults, Photographs, Record
 from swclip.geo.boxes import Box
-
-
-@cache
-def _small_picture() -> bytes:
-    stream = io.BytesIO()
-    Image.new("RGB", (16, 12), (90, 120, 150)).save(stream, "JPEG")
-    return stream.getvalue()
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """A photograph of the stand-in; `file` is None for a generated picture."""
-
-    name: str
-    lat_deg: float
-    lon_deg: float
-    heading_deg: float | None
-    captured_at: datetime | None
-    accuracy_m: float | None
-    sequence: str
-    rank: int
-    licence: str
-    author: str
-    file: Path | None
-
-    def picture(self) -> bytes:
-        """Bytes of the picture; generated ones differ from each other."""
-        if self.file is not None:
-            return self.file.read_bytes()
-        return _small_picture() + self.name.encode()  # decoders ignore what follows the end of a JPEG
-
-
-class Photographs:
-    """The photographs of a stand-in, found by box."""
-
-    def __init__(self, records: Sequence[Record]) -> None:
-        self.records = list(records)
-        self._positions = np.array([(record.lat_deg, record.lon_deg) for record in records]).reshape(-1, 2)
-
-    @classmethod
-    def of_manifest(cls, path: str | Path, licence: str = "CC0-1.0", author: str = "swclip synth") -> Photographs:
-        """Those of a manifest, in the order of its rows."""
-        manifest = read_manifest(path)
-        ranks: Counter[str] = Counter()
-        records = []
-        for row, file in zip(manifest.frame.to_dict("records"), manifest.image_paths, strict=True):
-            sequence = _known(row["sequence_id"]) or _known(row["place_id"]) or "alone"
-            ranks[sequence] += 1
-            taken = _known(row["captured_at"])
-            records.append(
-                Record(
-                    name=row["image_id"],
-                    lat_deg=row["lat_deg"],
-                    lon_deg=row["lon_deg"],
-                    heading_deg=_known(row["heading_deg"]),
-                    captured_at=None if taken is None else taken.to_pydatetime(),
-                    accuracy_m=_known(row["accuracy_m"]),
-                    sequence=sequence,
-                    rank=ranks[sequence],
-                    licence=_known(row["licence"]) or licence,
-                    author=_known(row.get("author")) or author,
-                    file=file,
-                )
-            )
-        return cls(records)
-
-    @classmethod
-    def generated(cls, count: int, box: Box, seed: int = 0) -> Photographs:
-        """Photographs at random positions of a box, without files."""
-        rng = np.random.default_rng(seed)
-        lat, lon = rng.uniform(box.south, box.north, count), rng.uniform(box.west, box.east, count)
-        days = rng.integers(0, 2_000, count)
-        records = [
-            Record(
-                name=f"generated-{n}",
-                lat_deg=float(lat[n]),
-                lon_deg=float(lon[n]),
-                heading_deg=float(n * 47 % 360),
-                captured_at=datetime.fromordinal(737_000 + int(days[n])),
-                accuracy_m=3.0,
-                sequence=f"drive-{n // 100}",
-                rank=n % 100 + 1,
-                licence=("CC-BY-SA-4.0", "etalab-2.0")[n // 100 % 2],
-                author=f"driver {n // 100 % 7}",
-                file=None,
-            )
-            for n in range(count)
-        ]
-        return cls(records)
-
-    def within(self, box: Box) -> list[Record]:
-        """Those inside a box or on its border, the nearest to its centre first."""
-        lat, lon = self._positions.T
-        inside = np.flatnonzero((lat >= box.south) & (lat <= box.north) & (lon >= box.west) & (lon <= box.east))
-        centre = box.centre_deg
-        away = np.hypot(lat[inside] - centre[0], (lon[inside] - centre[1]) * np.cos(np.radians(centre[0])))
-        return [self.records[n] for n in inside[np.argsort(away, kind="stable")]]
-
-    @cached_property
-    def by_name(self) -> dict[str, Record]:
-        """The photographs by name."""
-        return {record.name: record for record in self.records}
-
-
-@dataclass(frozen=True)
-class Faults:
-    """What goes wrong. Shares are of requests or photographs; a request fails `times` times before it succeeds.
-
-    Attributes:
-        reset: Share of answers that end in mid-body.
-        busy: Share of requests that get 429 with `Retry-After: 0`.
-        error: Share of requests that get 503.
-        html: Share of JSON answers that are a web page.
-        truncated: Share of JSON answers that are cut short although their length is right.
-        empty: Share of pages that are empty although more is stated.
-        times: How often these happen to one request.
-        vanished: Share of photographs whose picture no longer exists.
-        defective: Share of photographs whose file is cut short on the server.
-        absent: Share of records without the fields that may be absent.
-        duplicates: Share of records that an answer has twice.
-        shuffled: Answers change their order from request to request.
-        latency_s: Seconds before each answer.
-        burst: After this many requests, as many again get 429 with `Retry-After: 1`; 0 for none.
-        expires_after: The token is refused after this many requests; 0 for never.
-        forbidden: Every request gets 403.
-    """
-
-    reset: float = 0.0
-    busy: float = 0.0
-    error: float = 0.0
-    html: float = 0.0
-    truncated: float = 0.0
-    empty: float = 0.0
-    times: int = 1
-    vanished: float = 0.0
-    defective: float = 0.0
-    absent: float = 0.0
-    duplicates: float = 0.0
-    shuffled: bool = False
-    latency_s: float = 0.0
-    burst: int = 0
-    expires_after: int = 0
-    forbidden: bool = False
-
-    def hits(self, share: float, *key: object) -> bool:
-        """Whether a fault of this share happens to what the key names; always the same."""
-        digest = hashlib.blake2b(repr(key).encode(), digest_size=8).digest()
-        return bool(struct.unpack("<Q", digest)[0] / 2**64 < share)
-
-
-MANY_FAULTS = Faults(
-    reset=0.05, busy=0.05, error=0.05, html=0.05, truncated=0.05, empty=0.05, vanished=0.02, defective=0.02, absent=0.1,
-    duplicates=0.1, shuffled=True,
-)  # fmt: skip
-"""A bad day of a service."""
+from swclip.geo.distance import EARTH_RADIUS_M, haversine_m
 
 
 @dataclass(frozen=True)
@@ -201,6 +41,8 @@ class Shape(ABC):
         self.faults = faults
         self.picture_hosts: list[str] = []
         """Addresses of the servers that have the pictures."""
+        self.total: Callable[[], int] = lambda: 0
+        """Tells the number of requests so far."""
 
     @abstractmethod
     def answer(self, path: str, params: Mapping[str, str], turn: int) -> Answer | None:
@@ -215,6 +57,19 @@ class Shape(ABC):
     @abstractmethod
     def error(self, status: int, message: str) -> Any:
         """The body of an error."""
+
+    def emptied(self, body: Any) -> Any:
+        """A page without its records, which still states that there are some."""
+        return {**body, "features": []}
+
+    def picture_expired(self, params: Mapping[str, str], total: int) -> bool:
+        """Whether an address of a picture is not valid any more.
+
+        Args:
+            params: Parameters of the address.
+            total: Number of requests so far.
+        """
+        return False
 
     def picture_address(self, record: Record, size: str) -> str:
         """Where the picture is; `StandIn` serves it there."""
@@ -246,7 +101,7 @@ class PanoramaxShape(Shape):
             records = self.photographs.within(Box(south, west, north, east))
             if "datetime" in params:
                 since, _, until = params["datetime"].partition("/")
-                records = [record for record in records if _between(record.captured_at, since, until)]
+                records = [record for record in records if between(record.captured_at, since, until)]
             records = self.arranged(records, turn)[: int(params.get("limit", 10))]
             return Answer(self._collection([self._item(record) for record in records], []), page=True)
         if len(parts) == 4 and parts[:2] == ["api", "collections"] and parts[3] == "items":
@@ -306,16 +161,162 @@ class PanoramaxShape(Shape):
         }
 
 
-SHAPES: dict[str, type[Shape]] = {shape.name: shape for shape in (PanoramaxShape,)}
+class MapillaryShape(Shape):
+    """The Graph API of Mapillary. A box with many photographs has only some of them in its answer."""
+
+    name = "mapillary"
+    token_scheme = "OAuth"
+    SAMPLED = 150
+    """From so many photographs in a box on, the answer is a part of them."""
+    VALID = 40
+    """An address of a picture is valid for so many requests to the stand-in."""
+    _LARGEST_DEG2 = 0.01
+    _SMALLEST_DEG = 2e-4
+    _OPTIONAL = ("computed_geometry", "computed_compass_angle", "creator", "make", "model", "quality_score", "is_pano")
+
+    def answer(self, path: str, params: Mapping[str, str], turn: int) -> Answer | None:
+        if path != "/images":
+            return None
+        if "image_ids" in params:
+            ids = params["image_ids"].split(",")
+            if len(ids) > 50:
+                return Answer(self._bad("Too many ids"), 400)
+            chosen = [self.by_id[key] for key in ids if key in self.by_id and not self._vanished(self.by_id[key])]
+            return Answer({"data": [self._record(record, params["fields"]) for record in chosen]})
+        west, south, east, north = (float(value) for value in params["bbox"].split(","))
+        if (east - west) * (north - south) > self._LARGEST_DEG2 or min(east - west, north - south) < self._SMALLEST_DEG:
+            return Answer(self._bad("bbox is too large or too small"), 400)
+        records = self.photographs.within(Box(south, west, north, east))
+        since, until = params.get("start_captured_at", ""), params.get("end_captured_at", "")
+        if since or until:
+            records = [record for record in records if between(record.captured_at, since, until)]
+        if params.get("is_pano") == "true":
+            records = []
+        records = records[::-1]  # those at the edge first
+        if len(records) > self.SAMPLED and (east - west) * (north - south) > 4e-6:
+            records = [record for n, record in enumerate(records) if n % 3]
+        records = self.arranged(records, turn)[: int(params["limit"])]
+        return Answer({"data": [self._record(record, params["fields"]) for record in records]})
+
+    def error(self, status: int, message: str) -> Any:
+        if status == 400:
+            return self._bad(message)
+        return {"error": {"message": message, "type": "OAuthException", "code": 190, "fbtrace_id": "A1b2C3"}}
+
+    @staticmethod
+    def _bad(message: str) -> Any:
+        return {"debug_info": {"type": "ProcessingError", "message": message}}
+
+    def picture_expired(self, params: Mapping[str, str], total: int) -> bool:
+        return total > int(params.get("oe", "0"), 16)
+
+    @cached_property
+    def by_id(self) -> dict[str, Record]:
+        """The photographs by their id, a number of 16 digits."""
+        return {self._id(record): record for record in self.photographs.records}
+
+    @staticmethod
+    def _id(record: Record) -> str:
+        return str(10**15 + zlib.crc32(record.name.encode()))
+
+    def _vanished(self, record: Record) -> bool:
+        return self.faults.hits(self.faults.vanished, "vanished", record.name)
+
+    def _record(self, record: Record, fields: str) -> dict[str, Any]:
+        computed = [record.lon_deg + 2e-5, record.lat_deg - 1e-5]
+        pictures = {
+            f"thumb_{size}_url": f"{self.picture_address(record, size)}?oe={self.total() + self.VALID:x}"
+            for size in ("256", "1024", "2048", "original")
+        }
+        values = {
+            "id": self._id(record),
+            "geometry": {"type": "Point", "coordinates": [record.lon_deg, record.lat_deg]},
+            "computed_geometry": {"type": "Point", "coordinates": computed},
+            "captured_at": None if record.captured_at is None else round(record.captured_at.timestamp() * 1000),
+            "compass_angle": record.heading_deg,
+            "computed_compass_angle": None if record.heading_deg is None else (record.heading_deg + 1.5) % 360.0,
+            "camera_type": "perspective",
+            "is_pano": False,
+            "sequence": record.sequence,
+            "creator": {"username": record.author, "id": "7"},
+            "make": "swclip",
+            "model": "s",
+            "width": 4000,
+            "height": 3000,
+            "quality_score": 0.75,
+            **pictures,
+        }
+        if self.faults.hits(self.faults.absent, "absent", record.name):
+            values = {name: value for name, value in values.items() if name not in self._OPTIONAL}
+        return {name: values[name] for name in fields.split(",") if values.get(name) is not None}
+
+
+class KartaViewShape(Shape):
+    """KartaView 2.0: circles in pages, numbers as text. Boxes and dense circles are answered with 408."""
+
+    name = "kartaview"
+    DENSE = 400
+    """A circle with more photographs than this times out."""
+
+    def answer(self, path: str, params: Mapping[str, str], turn: int) -> Answer | None:
+        if path != "/2.0/photo/":
+            return None
+        if "lat" not in params:
+            return Answer(self.error(408, "Query timeout"), 408)
+        at, radius_m = (float(params["lat"]), float(params["lng"])), float(params["radius"])
+        reach = np.degrees(radius_m / EARTH_RADIUS_M)
+        wide = reach / np.cos(np.radians(at[0]))
+        near = self.photographs.within(Box(at[0] - reach, at[1] - wide, at[0] + reach, at[1] + wide))
+        lat, lon = np.array([(record.lat_deg, record.lon_deg) for record in near]).reshape(-1, 2).T
+        away_m = haversine_m(np.float64(at[0]), np.float64(at[1]), lat, lon)
+        near = [record for record, metres in zip(near, away_m.tolist(), strict=True) if metres <= radius_m]
+        if len(near) > self.DENSE:
+            return Answer(self.error(408, "Query timeout"), 408)
+        size, page = min(150, int(params.get("itemsPerPage", 40))), int(params.get("page", 1))
+        records = near[(page - 1) * size : page * size]
+        result = {
+            "data": [self._record(record) for record in self.arranged(records, turn)],
+            "hasMoreData": page * size < len(near),
+        }
+        status = {"apiCode": "600", "apiMessage": "Success", "httpCode": 200, "httpMessage": "Success"}
+        return Answer({"status": status, "result": result}, page=bool(near))
+
+    def emptied(self, body: Any) -> Any:
+        return {**body, "result": {"data": [], "hasMoreData": True}}
+
+    def error(self, status: int, message: str) -> Any:
+        code = {"apiCode": "690", "apiMessage": message, "httpCode": status, "httpMessage": message}
+        return {"status": code, "result": None}
+
+    def _record(self, record: Record) -> dict[str, Any]:
+        values = {
+            "id": str(zlib.crc32(record.name.encode())),
+            "lat": f"{record.lat_deg:.9f}",
+            "lng": f"{record.lon_deg:.9f}",
+            "matchLat": f"{record.lat_deg + 1e-5:.6f}",
+            "matchLng": "0" if record.rank % 5 == 0 else f"{record.lon_deg:.6f}",
+            "heading": "" if record.heading_deg is None else f"{record.heading_deg:g}",
+            "shotDate": None if record.captured_at is None else f"{record.captured_at:%Y-%m-%d %H:%M:%S}",
+            "fieldOfView": "75",
+            "projection": "PLANE",
+            "width": "1920",
+            "height": "1080",
+            "sequenceIndex": str(record.rank),
+            "fileurlProc": self.picture_address(record, "proc"),
+            "fileurlTh": self.picture_address(record, "th"),
+            "sequence": {"id": str(zlib.crc32(record.sequence.encode())), "userName": record.author},
+        }
+        if self.faults.hits(self.faults.absent, "absent", record.name):
+            for name in ("matchLat", "matchLng", "heading", "fieldOfView", "projection", "width", "height", "sequence"):
+                del values[name]
+        return {name: value for name, value in values.items() if value is not None}
+
+
+SHAPES: dict[str, type[Shape]] = {shape.name: shape for shape in (PanoramaxShape, MapillaryShape, KartaViewShape)}
 """Shapes by the name of the service."""
 
 
-def _known(value: Any) -> Any:
-    """A value of a table, None where there is none."""
-    return None if value is None or pd.isna(value) else value
-
-
-def _between(taken: datetime | None, since: str, until: str) -> bool:
+def between(taken: datetime | None, since: str, until: str) -> bool:
     """Whether a time is within an interval of STAC, whose ends may be open."""
     if taken is None:
         return False
