@@ -6,7 +6,7 @@ import itertools
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -228,15 +228,15 @@ def _read_takeout(source: LayoutSource) -> SourceTable:
     names = list(photographs_below(source.path, rows, source.excluded))
     if not names:
         raise InputError(f"{source.path}: holds no photographs; the layout takeout is {TAKEOUT.shape}.")
-    in_folder: dict[str, list[str]] = {}
+    in_folder: dict[str, set[str]] = {}
     for name in names:
         folder, _, file = name.rpartition("/")
-        in_folder.setdefault(folder, []).append(file)
+        in_folder.setdefault(folder, set()).add(file)
     sidecars: dict[str, dict[str, Any]] = {}
     for name in _json_below(source):
         content = _object(source.path / name)
         folder, _, file = name.rpartition("/")
-        photograph = _photograph_of(file, in_folder.get(folder, []))
+        photograph = _photograph_of(file, in_folder.get(folder, set()))
         if set(content) >= _TAKEOUT_KEYS and photograph is not None:
             sidecars.setdefault(f"{folder}/{photograph}".lstrip("/"), content)
     made = []
@@ -269,7 +269,7 @@ def _read_takeout(source: LayoutSource) -> SourceTable:
     return rows.table(source, "takeout")
 
 
-def _photograph_of(sidecar: str, names: Sequence[str]) -> str | None:
+def _photograph_of(sidecar: str, names: Set[str]) -> str | None:
     """The photograph that a JSON file of Takeout describes, of those in its folder.
 
     `IMG.jpg.json`, `IMG.jpg.supplemental-metadata.json` shortened to `IMG.jpg.suppl.json` or `IMG.jpg..json`, copies
