@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -28,6 +29,15 @@ pytest_plugins = [
 ]  # fmt: skip
 
 PLACES, PER_PLACE = 20, 3
+
+# The objects of thousands of collected tests stay: the garbage collector would search them again and again.
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
+
 
 # A deadline would fail on a busy machine.
 settings.register_profile("no deadline", deadline=None)

@@ -39,9 +39,19 @@ _REMOVED = {
 }
 
 
+_ADAPTERS: dict[Any, TypeAdapter[Any]] = {}
+
+
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    """The converter of a dataclass, which takes longer to make than to use."""
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    return _ADAPTERS[kind]
+
+
 def as_plain(config: Any) -> dict[str, Any]:
     """Convert a nested dataclass to a dictionary of JSON values; tuples become lists, None is kept."""
-    values: dict[str, Any] = TypeAdapter(type(config)).dump_python(config, mode="json")
+    values: dict[str, Any] = _adapter(type(config)).dump_python(config, mode="json")
     return values
 
 
@@ -64,7 +74,8 @@ def structure(kind: type[T], values: Mapping[str, Any], where: str = "") -> T:
     values = _without_removed(kind, values, where, "")
     _check_keys(kind, values, where, "")
     try:
-        return TypeAdapter(kind).validate_python(dict(values))
+        structured: T = _adapter(kind).validate_python(dict(values))
+        return structured
     except ValidationError as error:
         key, first = first_error(error)
         message = f"{_lead(where)}{key} = {first['input']!r}: {first['msg']}."
