@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from PIL import Image
 
 import swclip
+from fixtures.processes import Command
 from swclip.cli.app import run
+from swclip.data.manifest import write_manifest
+from swclip.inspection import pixels
 from swclip.inspection.inspection import InspectionReport
 
 
@@ -64,3 +72,36 @@ def test_bad_input(
 ) -> None:
     assert run(["inspect", *(argument.replace("FOLDER", str(odd_manifest)) for argument in arguments)]) == code
     assert message in capsys.readouterr().err
+
+
+def test_a_killed_run_resumes_and_ends_as_an_undisturbed_one(
+    tmp_path: Path, start: Callable[..., Command], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, count = np.random.default_rng(1), 200
+    names = [f"{number}.jpg" for number in range(count)]
+    for name in names:
+        Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(tmp_path / name)
+    east = 20.0 * np.arange(count) / 111_195.0
+    write_manifest(tmp_path, pd.DataFrame({"image_id": names, "image_path": names, "lat_deg": 0.1, "lon_deg": east}))
+    cache = tmp_path / "cache"
+    process = start("inspect", tmp_path, "--workers=1", environment={"SWCLIP_CACHE": str(cache)})
+    while process.poll() is None and not any(file.stat().st_size for file in cache.glob("quality/*")):
+        pass
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    (kept,) = cache.glob("quality/*.jsonl")
+    lines = kept.read_text(encoding="utf-8").splitlines(keepends=True)
+    known = sum(line.endswith("\n") and line != "\n" for line in lines)
+    assert known > 0
+
+    read: list[str] = []
+    measure = pixels.measure_photograph
+    monkeypatch.setattr(pixels, "measure_photograph", lambda path: (read.append(path), measure(path))[1])
+    monkeypatch.setenv("SWCLIP_CACHE", str(cache))
+    resumed = swclip.inspect(tmp_path)
+    assert len(read) == count - known
+    monkeypatch.setenv("SWCLIP_CACHE", str(tmp_path / "other"))
+    undisturbed = swclip.inspect(tmp_path)
+    assert resumed.report == undisturbed.report
+    pd.testing.assert_frame_equal(resumed.photographs, undisturbed.photographs)
