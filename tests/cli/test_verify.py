@@ -6,13 +6,18 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
+from swclip.answers.record import RankedCandidate
 from swclip.calibration.posterior_config import read_posterior, write_posterior
 from swclip.cli.app import run
+from swclip.cli.locate_matches import _title
 from swclip.gallery.inspect import gallery_info
 from swclip.gallery.store import GalleryStore
+from swclip.models.patch_matching import PatchMatches
+from swclip.reporting.answer_figure import MatchedPhotograph, write_match_figure
 
 USAGE, UNREADABLE = 5, 7
 
@@ -102,3 +107,21 @@ def test_a_run_without_verification_says_how_to_get_it(
     assert run(["index", str(made / "run"), str(town), f"--out={tmp_path / 'g'}", "--patch-features"]) != 0
     assert "--verify 20" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "g").exists()
+
+
+def test_photographs_of_a_figure_of_matches_are_credited(tmp_path: Path) -> None:
+    one = np.array([[0, 0]])
+    matches = PatchMatches(one, one, np.ones(1, np.float32), (2, 2), (2, 2), 1)
+    candidate = RankedCandidate(
+        candidate_id="c", lat_deg=53.8, lon_deg=-1.55, probability=0.5, distance_m=3.0, city=None,
+        image_ids=("a", "b", "c"), image_licences=("CC-BY-4.0", "CC-BY-SA-4.0", None),
+        image_authors=(None, "Ada $x $", None), image_source_urls=(None, None, "https://example.org"),
+    )  # fmt: skip
+    titles = [_title(1, candidate, name, matches) for name in "abc"]
+    assert titles[0].endswith("1 matching patch\nPhotograph: CC-BY-4.0")
+    assert titles[1].endswith("1 matching patch\nPhotograph: Ada $x $, CC-BY-SA-4.0")
+    assert titles[2].endswith("1 matching patch")
+    picture = Image.new("RGB", (64, 48), (90, 120, 150))
+    rows = [MatchedPhotograph(picture, title, matches) for title in titles]
+    write_match_figure(tmp_path / "figure.png", picture, "query $x.jpg", rows)
+    assert (tmp_path / "figure.png").stat().st_size > 5_000

@@ -105,7 +105,10 @@ class MatchFigures:
 
 def _title(rank: int, candidate: RankedCandidate, image_id: str, matches: PatchMatches) -> str:
     shown = "" if len(matches) == matches.total else f", the best {len(matches)} shown"
-    return (
+    title = (
         f"{rank}. {candidate.probability:.0%}, {candidate.distance_m:.0f} m from the answer\n"
         f"{image_id}: {matches.total} matching patch{'' if matches.total == 1 else 'es'}{shown}"
     )
+    at = candidate.image_ids.index(image_id)
+    credit = [values[at] for values in (candidate.image_authors, candidate.image_licences) if values and values[at]]
+    return f"{title}\nPhotograph: {', '.join(map(str, credit))}" if credit else title

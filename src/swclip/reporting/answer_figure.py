@@ -138,7 +138,7 @@ def _draw_row(figure: Figure, left: Axes, right: Axes, query: Image.Image, title
     for axes, picture, text in ((left, query, title), (right, item.picture, item.title)):
         axes.imshow(picture, extent=(0.0, 1.0, 1.0, 0.0), aspect=picture.height / picture.width)
         axes.set_axis_off()
-        axes.set_title(text, loc="left", fontsize=9)
+        axes.set_title(text, loc="left", fontsize=9, parse_math=False)
     starts, stops = item.matches.centres()
     colours = colormaps["turbo"](0.05 + 0.9 * starts[:, 0])
     for start, stop, colour in zip(starts, stops, colours, strict=True):
