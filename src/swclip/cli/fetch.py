@@ -169,8 +169,8 @@ def fetch(
             show_plan=_print_plan,
         )
     _print_result(result)
-    if result.manifest is not None:
-        print(result.manifest.path)
+    if result.path is not None:
+        print(result.path)
         splits = out / "splits.parquet"
         next_step("fetch", "swclip", "split", out, "--protocol", "known-places", "--out", splits)
     else:
@@ -204,5 +204,5 @@ def _print_result(result: FetchResult) -> None:
         if counts:
             text = ", ".join(f"{count:,} x {reason}" for reason, count in counts.items())
             console.print(f"{name}: {text}", soft_wrap=True, markup=False)
-    if result.manifest is not None:
-        console.print(f"{len(result.manifest):,} photographs", markup=False)
+    if result.path is not None:
+        console.print(f"{result.photographs:,} photographs", markup=False)

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+import pyarrow as pa
 
 from swclip.connectors.area import RequestedArea
 from swclip.connectors.catalogue import Catalogue
 from swclip.connectors.search import Plan
 from swclip.connectors.service import Service
+from swclip.data.manifest_parts import write_manifest_parts
 from swclip.files import atomic_file, guarded_cell
 from swclip.ingest.values import parse_timestamp
 from swclip.versions import own_version
@@ -44,23 +47,47 @@ _COLUMNS = (
 )  # fmt: skip
 
 
-def manifest_frame(
-    catalogue: Catalogue, folder: Path, kind: type[Service], positions: Positions, city: str | None
+_FURTHER = {
+    "camera": pa.string(), "field_of_view_deg": pa.float64(), "quality": pa.float64(), "sha256": pa.string(),
+    **{f"{kind}_{name}_deg": pa.float64() for kind in ("recorded", "computed") for name in ("lat", "lon", "heading")},
+}  # fmt: skip
+_ROWS_AT_ONCE = 5_000
+
+
+def write_fetched(
+    catalogue: Catalogue,
+    folder: Path,
+    kind: type[Service],
+    positions: Positions,
+    city: str | None,
+    made_with: dict[str, Any],
+) -> int:
+    """Write the manifest of the downloaded photographs, by sequence; return their number.
+
+    Its columns are those of every manifest, authors and addresses, and both kinds of positions where the service
+    computes any.
+    """
+    computes = bool(catalogue.value("count(computed_lat_deg) + count(computed_heading_deg)", "state = 'done'"))
+    rows = catalogue.rows(_COLUMNS, "state = 'done'", _ORDER)
+    parts = iter(lambda: list(itertools.islice(rows, _ROWS_AT_ONCE)), [])
+    tables = (_table(pd.DataFrame(part, columns=list(_COLUMNS)), kind, positions, city, computes) for part in parts)
+    return write_manifest_parts(folder, tables, _FURTHER, made_with=made_with)
+
+
+def _table(
+    frame: pd.DataFrame, kind: type[Service], positions: Positions, city: str | None, computes: bool
 ) -> pd.DataFrame:
-    """The table of the manifest, by sequence: standard columns, authors, addresses, and both kinds of positions."""
-    frame = pd.DataFrame(list(catalogue.rows(_COLUMNS, "state = 'done'", _ORDER)), columns=list(_COLUMNS))
     numbers = [name for name in _COLUMNS if name.endswith(("_deg", "_m")) or name == "quality"]
     frame[numbers] = frame[numbers].astype("float64")
-    recorded = frame["heading_deg"].fillna(frame["exif_heading_deg"])
     values = {
         "lat_deg": (frame["lat_deg"], frame["computed_lat_deg"]),
         "lon_deg": (frame["lon_deg"], frame["computed_lon_deg"]),
-        "heading_deg": (recorded, frame["computed_heading_deg"]),
+        "heading_deg": (frame["heading_deg"].fillna(frame["exif_heading_deg"]), frame["computed_heading_deg"]),
     }
     first, second = (1, 0) if positions == "computed" else (0, 1)
     table = {
         "image_id": frame["id"],
-        "image_path": [str((folder / name).absolute()) for name in frame["file"]],
+        "image_path": frame["file"],
         **{name: pair[first].fillna(pair[second]) for name, pair in values.items()},
         "accuracy_m": frame["accuracy_m"].fillna(frame["exif_accuracy_m"]),
         "captured_at": [_time(*pair) for pair in zip(frame["captured_at"], frame["exif_captured_at"], strict=True)],
@@ -72,8 +99,8 @@ def manifest_frame(
         "source_url": frame["page"],
         **{name: frame[name] for name in ("camera", "field_of_view_deg", "quality", "sha256")},
     }
-    for name, pair in values.items():
-        if pair[1].notna().any():  # this service computes positions
+    if computes:
+        for name, pair in values.items():
             table[f"recorded_{name}"], table[f"computed_{name}"] = pair
     return pd.DataFrame(table)
 

@@ -9,13 +9,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from swclip.connectors.area import RequestedArea
 from swclip.connectors.catalogue import CATALOGUE_NAME, Catalogue
 from swclip.connectors.client import Client
-from swclip.connectors.dataset import FETCH_NAME, Positions, fetch_document, manifest_frame, write_rejected
+from swclip.connectors.dataset import FETCH_NAME, Positions, fetch_document, write_fetched, write_rejected
 from swclip.connectors.download import download_chosen, drop_duplicates
 from swclip.connectors.kartaview import KartaView
 from swclip.connectors.mapillary import Mapillary
@@ -23,7 +24,7 @@ from swclip.connectors.panoramax import Panoramax
 from swclip.connectors.search import Plan, choose_photographs, first_boxes, make_plan, search_area
 from swclip.connectors.service import Query, Service
 from swclip.connectors.thinning import Thinning
-from swclip.data.manifest import MANIFEST_NAME, Manifest, write_manifest
+from swclip.data.manifest import MANIFEST_NAME, Manifest, read_manifest
 from swclip.errors import ConfigError, InputError, ServiceError
 from swclip.files import write_json
 from swclip.ingest.prepare import REJECTED_NAME
@@ -67,17 +68,24 @@ class FetchResult:
 
     Attributes:
         plan: What was found and chosen.
-        manifest: The data set; None of a dry run.
+        path: The file of the manifest; None of a dry run.
+        photographs: Number of photographs in the manifest.
         missing: Photographs and boxes without an answer, by reason; empty where nothing is missing.
         left_out: Photographs that are gone from the service or unusable, by reason; they are in `rejected.csv`.
         retried: Repeated requests of this run, by kind of refusal.
     """
 
     plan: Plan
-    manifest: Manifest | None
+    path: Path | None
+    photographs: int
     missing: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     retried: dict[str, int] = field(default_factory=dict)
+
+    @cached_property
+    def manifest(self) -> Manifest | None:
+        """The data set, which is read when it is first used; None of a dry run."""
+        return None if self.path is None else read_manifest(self.path)
 
 
 def fetch(
@@ -184,7 +192,7 @@ def fetch(
         if show_plan is not None:
             show_plan(plan)
         if dry_run:
-            return FetchResult(plan, None, retried={**client.retried})
+            return FetchResult(plan, None, 0, retried={**client.retried})
         catalogue.retry_refused_items()
         download_chosen(
             source, catalogue, folder, connections=politeness.connections, max_pixels=int(max_megapixels * 1e6),
@@ -198,9 +206,9 @@ def fetch(
         write_rejected(catalogue, folder / REJECTED_NAME)
         document = {**request, "positions": positions, "city": city}
         made_with = {"command": "fetch", "service": kind.name, "endpoint": address}
-        manifest = write_manifest(folder, manifest_frame(catalogue, folder, kind, positions, city), made_with=made_with)
+        done = write_fetched(catalogue, folder, kind, positions, city, made_with)
         write_json(folder / FETCH_NAME, fetch_document(catalogue, document, source, plan, missing, left_out, area))
-        result = FetchResult(plan, manifest, missing, left_out, {**client.retried})
+        result = FetchResult(plan, folder / MANIFEST_NAME, done, missing, left_out, {**client.retried})
     if missing and not partial:
         raise ServiceError(_some_missing(source, missing, done, folder))
     return result

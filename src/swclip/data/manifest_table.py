@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -141,9 +142,11 @@ def _relative(name: str | None, folder: Path) -> str | None:
         return Path(name).as_posix()
 
 
-def arrow_schema(frame: pd.DataFrame) -> pa.Schema:
+def arrow_schema(frame: pd.DataFrame, further: Mapping[str, pa.DataType] | None = None) -> pa.Schema:
+    """The types of columns: of the schema; of others as `further` says, else as their values are."""
+    types = {**(further or {}), **_TYPES}
     return pa.schema(
-        [(name, _TYPES.get(name) or pa.array(frame[name], from_pandas=True).type) for name in frame.columns]
+        [(name, types.get(name) or pa.array(frame[name], from_pandas=True).type) for name in frame.columns]
     )
 
 
