@@ -211,8 +211,13 @@ def write_config(path: Path, config: TrainingConfig) -> None:
 
 def recipe_names() -> list[str]:
     """Names of the shipped recipes."""
-    folder = resources.files("swclip.training") / "recipes"
-    return sorted(entry.name.removesuffix(".toml") for entry in folder.iterdir() if entry.name.endswith(".toml"))
+    return shipped_names("swclip.training", "recipes")
+
+
+def shipped_names(package: str, folder: str) -> list[str]:
+    """Names of the TOML files of a folder of a package."""
+    entries = (resources.files(package) / folder).iterdir()
+    return sorted(entry.name.removesuffix(".toml") for entry in entries if entry.name.endswith(".toml"))
 
 
 def recipe_summaries() -> dict[str, str]:
@@ -222,8 +227,13 @@ def recipe_summaries() -> dict[str, str]:
         >>> recipe_summaries()["clip"]
         'CLIP: one-hot contrast on random batches. The baseline of SW-CLIP.'
     """
-    folder = resources.files("swclip.training") / "recipes"
-    texts = {name: (folder / f"{name}.toml").read_text(encoding="utf-8") for name in recipe_names()}
+    return shipped_summaries("swclip.training", "recipes")
+
+
+def shipped_summaries(package: str, folder: str) -> dict[str, str]:
+    """The TOML files of a folder of a package: names, and the comment of their first line."""
+    files = resources.files(package) / folder
+    texts = {name: (files / f"{name}.toml").read_text(encoding="utf-8") for name in shipped_names(package, folder)}
     return {name: text.partition("\n")[0].removeprefix("#").strip() for name, text in texts.items()}
 
 
@@ -239,14 +249,19 @@ def warn_of_untrained_tower(config: TrainingConfig) -> None:
         )
 
 
-def recipe_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
-    """A recipe and all its bases, the outermost base first.
+def recipe_layers(
+    name: str, *, package: str = "swclip.training", folder: str = "recipes", noun: str = "recipe"
+) -> list[tuple[str, dict[str, Any]]]:
+    """A recipe, or another description in layers, and all its bases, the outermost base first.
 
     A recipe may begin with `base = "sw-clip"` (a shipped one) or `base = "other.toml"` (relative to its file): it then
     contains only the differences.
 
     Args:
         name: The name of a shipped recipe, or the path of a TOML file.
+        package: The package of the shipped ones.
+        folder: Their folder in it.
+        noun: What they are, in errors.
 
     Returns:
         The name of each layer in errors, and its values without `base`.
@@ -260,8 +275,8 @@ def recipe_layers(name: str) -> list[tuple[str, dict[str, Any]]]:
     base: object = name
     while base is not None:
         if not isinstance(base, str):
-            raise ConfigError(f"{layers[-1][0]}: base = {base!r} must be the name of a recipe, or a TOML file.")
-        where, identity, text, place = _resolve(base, place, layers[-1][0] if layers else None)
+            raise ConfigError(f"{layers[-1][0]}: base = {base!r} must be the name of a {noun}, or a TOML file.")
+        where, identity, text, place = _resolve(base, place, layers[-1][0] if layers else None, package, folder, noun)
         if identity in seen:
             ring = " -> ".join(Path(step).name for step in [*seen[seen.index(identity) :], identity])
             raise ConfigError(f"{layers[-1][0]}: base = {base!r} is circular ({ring}); remove one of these bases.")
@@ -281,16 +296,19 @@ def merged(values: Mapping[str, Any], overrides: Mapping[str, Any]) -> dict[str,
     return both
 
 
-def _resolve(name: str, beside: Path | None, parent: str | None) -> tuple[str, str, bytes, Path | None]:
+def _resolve(
+    name: str, beside: Path | None, parent: str | None, package: str, folder: str, noun: str
+) -> tuple[str, str, bytes, Path | None]:
     """The name of a recipe in errors, its identity, its text, and the folder to which its base is relative."""
-    if name in recipe_names():
-        text = (resources.files("swclip.training") / "recipes" / f"{name}.toml").read_bytes()
-        return f"recipe {name}", name, text, None
+    shipped = shipped_names(package, folder)
+    if name in shipped:
+        text = (resources.files(package) / folder / f"{name}.toml").read_bytes()
+        return f"{noun} {name}", name, text, None
     path = Path(name) if beside is None else beside / name
     if not path.is_file():
         lead = "" if parent is None else f"{parent}: base: "
         raise ConfigError(
-            f"{lead}recipe {name!r} is neither a shipped one ({', '.join(recipe_names())}) nor an existing TOML file."
+            f"{lead}{noun} {name!r} is neither a shipped one ({', '.join(shipped)}) nor an existing TOML file."
         )
     return str(path), str(path.resolve()), path.read_bytes(), path.parent
 
