@@ -74,7 +74,7 @@ PYTHON = {
         "read_splits",
     ),
     "Training": ("train", "recipes", "load_recipe", "TrainingConfig"),
-    "Measuring": ("evaluate", "evaluate_predictions", "evaluate_vectors", "benchmark", "compare"),
+    "Measuring": ("evaluate", "evaluate_predictions", "evaluate_vectors", "benchmark", "compare", "experiment"),
     "Locating": ("locate", "Locator", "build_gallery", "load_gallery", "Gallery", "Prior", "read_area", "Answer"),
     "Models": ("load", "LocatorModel"),
 }

@@ -32,6 +32,7 @@ def test_public_names() -> None:
         "evaluate",
         "evaluate_predictions",
         "evaluate_vectors",
+        "experiment",
         "inspect",
         "load",
         "load_gallery",

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from swclip.comparison.compare_reports import compare_reports as compare
     from swclip.data.manifest import Manifest, read_manifest
     from swclip.data.splits import Splits, read_splits
+    from swclip.experiments.run import experiment
     from swclip.gallery.gallery import Gallery
     from swclip.gallery.read_write import load_gallery
     from swclip.geo.areas import read_area
@@ -61,6 +62,7 @@ _HOMES = {
     "evaluate": "swclip.api.evaluations:evaluate",
     "evaluate_predictions": "swclip.api.evaluations:evaluate_predictions",
     "evaluate_vectors": "swclip.api.evaluations:evaluate_vectors",
+    "experiment": "swclip.experiments.run:experiment",
     "inspect": "swclip.api.photographs:inspect",
     "load": "swclip.models.locator_model:load_model",
     "load_gallery": "swclip.gallery.read_write:load_gallery",
@@ -95,6 +97,7 @@ __all__ = [
     "evaluate",
     "evaluate_predictions",
     "evaluate_vectors",
+    "experiment",
     "inspect",
     "load",
     "load_gallery",

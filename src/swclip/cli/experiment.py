@@ -20,6 +20,7 @@ def experiment(
     dry_run: bool = False,
     partial: bool = False,
     jobs: int = 1,
+    device: str = "auto",
     endpoint: Annotated[str | None, ADVANCED] = None,
     politeness: PolitenessOptions | None = None,
 ) -> None:
@@ -39,6 +40,7 @@ def experiment(
         dry_run: Search the areas, print photographs, bytes and hours, and stop. The search is not repeated later.
         partial: Go on although the service refuses a part of the photographs; the page states how many.
         jobs: Number of runs trained in parallel, each in its own process.
+        device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
         endpoint: Address of an instance of the service, or of a stand-in.
 
     Examples:
@@ -56,7 +58,7 @@ def experiment(
     for note in described.notes:
         console.print(f"Note: {note}", markup=False, soft_wrap=True)
     result = run_experiment(
-        described, out, endpoint=endpoint, dry_run=dry_run, partial=partial, jobs=jobs,
+        described, out, endpoint=endpoint, dry_run=dry_run, partial=partial, jobs=jobs, device=device,
         politeness=(politeness or PolitenessOptions()).read(), command=command_line(), progress=True,
         announce=lambda sentence: console.print(f"\n{sentence}", style="bold cyan", markup=False, soft_wrap=True),
     )  # fmt: skip
@@ -93,11 +95,13 @@ def _print_plan(plan: ExperimentPlan) -> None:
     console.print(f"Size: {'; '.join(sources)}", markup=False, soft_wrap=True)
     print_table(
         "Time on this machine, without evaluation",
-        ["stage", "hours", "basis"],
-        [[one.stage, _hours(one.hours), one.basis] for one in plan.hours]
-        + [["all", _hours(sum(one.hours for one in plan.hours)), ""]],
+        ["stage", "time", "basis"],
+        [[one.stage, _time(one.hours), one.basis] for one in plan.hours]
+        + [["all", _time(sum(one.hours for one in plan.hours)), ""]],
     )
 
 
-def _hours(value: float) -> str:
-    return f"{value:,.1f}" if value >= 0.95 else f"{value:.2g}"
+def _time(hours: float) -> str:
+    if hours >= 0.95:
+        return f"{hours:,.1f} h"
+    return f"{60.0 * hours:.0f} min" if hours >= 1.5 / 60.0 else f"{max(1.0, 3600.0 * hours):.0f} s"

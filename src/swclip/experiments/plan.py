@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,6 +86,7 @@ def plan_experiment(
     endpoint: str | None = None,
     partial: bool = False,
     politeness: Politeness | None = None,
+    device: str = "auto",
     progress: Steps | None = None,
 ) -> ExperimentPlan:
     """Search the areas, and estimate size and time. The searches are kept, and are not repeated by the experiment.
@@ -94,6 +97,7 @@ def plan_experiment(
         endpoint: As for `fetch`.
         partial: As for `fetch`.
         politeness: As for `fetch`.
+        device: The device of the trials that estimate the time.
         progress: Called with the step, the number of what is done and the number of all.
 
     Raises:
@@ -110,7 +114,10 @@ def plan_experiment(
         except (InputError, ServiceError) as error:
             problems[area.city] = error
     plan = ExperimentPlan(areas, problems, [])
-    return ExperimentPlan(areas, problems, _hours(experiment, plan)) if areas else plan
+    if not areas:
+        return plan
+    with _silent_log():
+        return ExperimentPlan(areas, problems, _hours(experiment, plan, device))
 
 
 def fetch_area(
@@ -147,7 +154,7 @@ def fetch_area(
     )
 
 
-def _hours(experiment: Experiment, plan: ExperimentPlan) -> list[Hours]:
+def _hours(experiment: Experiment, plan: ExperimentPlan, device: str) -> list[Hours]:
     kind = SERVICES[experiment.service]
     to_download = sum(one.to_download for one in plan.areas.values())
     seconds = max(to_download / kind.per_second, plan.bytes_to_download / BYTES_PER_SECOND)
@@ -164,7 +171,7 @@ def _hours(experiment: Experiment, plan: ExperimentPlan) -> list[Hours]:
             )
         )
         for name in experiment.trained:
-            measured = probe.training(name)
+            measured = probe.training(name, device)
             if measured.features_s and not any(one.stage == "image features" for one in hours):
                 hours.append(
                     Hours(
@@ -199,7 +206,7 @@ class _Probe:
         self._splits = split(self._manifest, "known-places", folder / "splits.parquet", picture_hash=False)
         self.decode_s = _decode_s(folder / "large.jpg")
 
-    def training(self, name: str) -> _Measured:
+    def training(self, name: str, device: str) -> _Measured:
         """Seconds of a recipe: for the features of a photograph, and for a row of a batch in a step."""
         from swclip.api.runs import train
         from swclip.models.feature_cache import FeatureCache
@@ -212,7 +219,9 @@ class _Probe:
         )
         clock = _Clock()
         out = self._folder / f"run-{file_stem(name)}"
-        train(self._manifest, self._splits, trial, out, cache=FeatureCache(out / "cache"), progress=clock)
+        train(
+            self._manifest, self._splits, trial, out, cache=FeatureCache(out / "cache"), device=device, progress=clock
+        )
         train_rows = int((self._splits.frame["split"] == "train").sum())
         rows = min(config.batch.size, train_rows)
         features_s = clock.each_s("features") if config.freeze_image else 0.0
@@ -239,6 +248,18 @@ class _Clock:
                 before, began = self._first[step]
                 return (ended - began) / (done - before) if done > before else (ended - self._began) / done
         return 0.0
+
+
+@contextmanager
+def _silent_log() -> Iterator[None]:
+    """Without warnings about trials, such as that they have few photographs."""
+    log = logging.getLogger("swclip")
+    before = log.level
+    log.setLevel(max(before, logging.ERROR))
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _decode_s(path: Path) -> float:

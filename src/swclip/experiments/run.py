@@ -62,6 +62,7 @@ def experiment(
     dry_run: bool = False,
     partial: bool = False,
     jobs: int = 1,
+    device: str = "auto",
     politeness: Politeness | None = None,
     cache: FeatureCache | None = None,
     command: str | None = None,
@@ -80,6 +81,7 @@ def experiment(
         dry_run: Search, and return the plan with photographs, bytes and hours.
         partial: Accept that the service refuses a part of the photographs; the record states what is missing.
         jobs: Number of runs that are trained in parallel, as for `benchmark`.
+        device: auto (a GPU if there is one), cpu, cuda, ...
         politeness: How the service is asked.
         cache: Cache for features of frozen towers; by default in the user's cache folder.
         command: The command line, for the record.
@@ -101,7 +103,7 @@ def experiment(
         if dry_run:
             announce(f"Plan of {len(described.areas)} areas")
             with step_progress(progress) as report:
-                return ExperimentResult(plan_experiment(described, folder, progress=report, **options))
+                return ExperimentResult(plan_experiment(described, folder, device=device, progress=report, **options))
         record: dict[str, Any] = {
             "version": _VERSION,
             "made_with": {**versions(), "command": command, "endpoint": endpoint},
@@ -127,6 +129,7 @@ def experiment(
                 baseline=systems.baseline,
                 reference=systems.reference,
                 jobs=jobs,
+                device=device,
                 estimator=systems.estimator,
                 draws=one.draws,
                 cache=cache,
