@@ -13,6 +13,7 @@ from swclip.experiments.description import experiment_summaries, read_experiment
 from swclip.geo.distance import haversine_m
 from swclip.synthetic.cities import CITIES
 
+KNOWN = '[[splits]]\nprotocol = "known-places"\n'
 POLYGON = '{"type": "Polygon", "coordinates": [[[-1.6, 53.7], [-1.5, 53.7], [-1.5, 53.8], [-1.6, 53.7]]]}'
 
 
@@ -69,7 +70,7 @@ def test_a_file_changes_only_what_it_names(tmp_path: Path) -> None:
         ('[[areas]]\ncity = "x"', r"areas\.0: needs one of: near with radius_m, bbox, file\."),
         ('[[areas]]\ncity = "x"\nnear = [1.0, 2.0]', r"areas\.0: near and radius_m belong together\."),
         ('[[areas]]\ncity = "x"\nnear = [1.0]\nradius_m = 5.0', r"areas\.0\.near = \[1\.0\]: "),
-        ('[[areas]]\ncity = "x"\nnear = [95.0, 1.0]\nradius_m = 5.0', r"areas\.0 \(x\): .*95"),
+        ('[[areas]]\ncity = "x"\nnear = [95.0, 1.0]\nradius_m = 5.0\n' + KNOWN, r"areas\.0 \(x\): .*95"),
         ("[[areas]]\nbbox = [1.0, 2.0, 3.0, 4.0]", r"areas\.0\.city is missing\."),
         ("[photographs]\nevery_m = -3", r"photographs: --every-m -3: must be a positive number"),
         ('[photographs]\nevery_m = "3"', r"photographs\.every_m = '3': "),
@@ -100,6 +101,6 @@ def test_missing_and_circular_files_are_refused(tmp_path: Path) -> None:
         read_experiment(described(tmp_path, 'base = "mine.toml"'))
     with pytest.raises(ConfigError, match=r"mine\.toml: areas is missing"):
         read_experiment(described(tmp_path, "notes = []"))
-    text = 'base = "uk8"\n[[areas]]\ncity = "x"\nfile = "no.geojson"\n[[splits]]\nprotocol = "known-places"'
+    text = 'base = "uk8"\n[[areas]]\ncity = "x"\nfile = "no.geojson"\n' + KNOWN
     with pytest.raises(InputError, match=r"areas\.0 \(x\): .*no\.geojson"):
         read_experiment(described(tmp_path, text))

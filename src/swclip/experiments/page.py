@@ -44,7 +44,7 @@ def write_experiment_page(
                 "link": link,
                 "splits": _counts(splits[title]),
                 "parts": [
-                    (name, system_table(document), statistical_summary(document)) for name, document in documents
+                    (name, system_table(document), statistical_summary(document)) for name, document in _documents(done)
                 ],
                 "failures": [str(failure) for failure in done.failures],
             }
