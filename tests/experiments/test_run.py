@@ -14,7 +14,8 @@ import pytest
 
 from swclip.cli.app import run
 from swclip.connectors.fetch import Politeness
-from swclip.connectors.stand_in import Faults, Photographs, StandIn
+from swclip.connectors.stand_in import StandIn
+from swclip.connectors.stand_in_shapes import Faults, Photographs
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import read_splits
 from swclip.errors import ConfigError, InputError, ServiceError
