@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, date, datetime
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from fixtures.doc_pages import ROOT
 from swclip.errors import ConfigError, InputError
 from swclip.experiments.description import experiment_summaries, read_experiment
 from swclip.geo.distance import haversine_m
@@ -59,6 +61,16 @@ def test_a_file_changes_only_what_it_names(tmp_path: Path) -> None:
     assert mine.systems.names == uk8.systems.names
     assert mine.systems.seeds == [4, 5]
     assert mine.runs_of(mine.splits[0]) == 6
+
+
+def test_the_description_of_the_documentation_is_valid(tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "experiment.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    described(tmp_path, 'base = "sw-clip"')
+    (tmp_path / "lyon.toml").write_text(text)
+    experiment = read_experiment(tmp_path / "lyon.toml")
+    assert [area.city for area in experiment.areas] == ["Leeds", "Lyon"]
+    assert experiment.systems.names[-1] == str(tmp_path / "mine.toml")
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ GROUPS = {
         "evaluate": "Evaluate a run, or the results of another tool.",
         "benchmark": "Train and evaluate several systems, and compare them.",
         "compare": "Compare reports that `swclip evaluate` wrote.",
-        "experiment": "Fetch photographs of cities, train and compare systems on them.",
+        "experiment": "Fetch photographs of cities, and compare systems on them.",
     },
     "Use": {
         "index": "Build a gallery: the places that an answer can name.",

@@ -100,10 +100,10 @@ def _areas(areas: Mapping[str, Any]) -> Table:
                     Cell(f"{one['bytes'] / 1e6:,.1f} MB"),
                     Cell(f"{one['area_km2']:,.3g} km²"),
                     Cell(f"{one['sequences']:,}"),
-                    Cell(f"{years[0]} to {years[-1]}" if years else "unknown"),
+                    Cell(" to ".join(dict.fromkeys((years[0], years[-1]))) if years else "unknown"),
                     Cell(licences),
                     Cell(f"{left_out:,}"),
                 ]
             )
         )
-    return Table(["city", "photographs", "size", "area", "sequences", "years", "licences", "not here"], rows)
+    return Table(["city", "photographs", "size", "area", "sequences", "years", "licences", "left out"], rows)
