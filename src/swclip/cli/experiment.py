@@ -24,7 +24,7 @@ def experiment(
     endpoint: Annotated[str | None, ADVANCED] = None,
     politeness: PolitenessOptions | None = None,
 ) -> None:
-    """Fetch photographs of several cities, and train and compare systems on them.
+    """Fetch photographs of cities, and compare systems on them.
 
     One description, a TOML file, names the areas, the service, dates and thinning, the splits, and the systems with
     their seeds. uk8 is the setting of the paper: eight British cities and three protocols. The cities, areas and the
