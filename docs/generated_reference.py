@@ -62,6 +62,7 @@ def package() -> str:
 PYTHON = {
     "Photographs and splits": (
         "prepare",
+        "fetch",
         "merge",
         "pack",
         "synth",

@@ -33,6 +33,7 @@ def test_public_names() -> None:
         "evaluate_predictions",
         "evaluate_vectors",
         "experiment",
+        "fetch",
         "inspect",
         "load",
         "load_gallery",

@@ -1,6 +1,7 @@
 """Street-view geo-localization with spatially weighted CLIP: from a photograph to where it was taken.
 
     manifest = swclip.prepare("photos", "data").manifest           # or swclip.synth("cities"): generated ones
+    swclip.fetch("leeds", bbox="-1.56,53.79,-1.53,53.81")          # or photographs of a street-imagery service
     swclip.inspect(manifest, "inspection").recommended             # what the photographs can bear, and a page
     splits = swclip.split(manifest, "known-places", "data/splits.parquet")
     swclip.recipes()                                               # what can be trained, a line each
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from swclip.answers.record import Answer
     from swclip.api.answers import build_gallery, locate
     from swclip.api.evaluations import evaluate, evaluate_predictions, evaluate_vectors
+    from swclip.api.fetch import fetch
     from swclip.api.photographs import inspect, merge, pack, prepare, split, split_each_city, synth
     from swclip.api.runs import benchmark, recipes, train
     from swclip.comparison.compare_reports import compare_reports as compare
@@ -63,6 +65,7 @@ _HOMES = {
     "evaluate_predictions": "swclip.api.evaluations:evaluate_predictions",
     "evaluate_vectors": "swclip.api.evaluations:evaluate_vectors",
     "experiment": "swclip.experiments.run:experiment",
+    "fetch": "swclip.api.fetch:fetch",
     "inspect": "swclip.api.photographs:inspect",
     "load": "swclip.models.locator_model:load_model",
     "load_gallery": "swclip.gallery.read_write:load_gallery",
@@ -98,6 +101,7 @@ __all__ = [
     "evaluate_predictions",
     "evaluate_vectors",
     "experiment",
+    "fetch",
     "inspect",
     "load",
     "load_gallery",

@@ -8,12 +8,14 @@ import random
 import signal
 import time
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 import pytest
 
+import swclip
 from swclip.cli.app import run
 from swclip.connectors import panoramax
 from swclip.connectors.area import requested_area
@@ -82,6 +84,24 @@ def test_what_a_download_leaves(photographs: Photographs, tmp_path: Path) -> Non
     assert document["photographs"] == COUNT
     assert sum(document["licences"].values()) == sum(document["years"].values()) == COUNT
     assert document["request"]["area"] == {"bbox": [-1.56, 53.79, -1.53, 53.81]}
+
+
+def test_the_python_name_fetches_a_city_by_its_name(tmp_path: Path) -> None:
+    records = Photographs.generated(60, Box(53.79, -1.56, 53.81, -1.53)).records
+    with StandIn(Photographs(records, {"Leeds": Box(53.79, -1.56, 53.80, -1.53), "York": LEEDS})) as server:
+        options: dict[str, Any] = {"geocoder": server.address, "endpoint": server.address, "politeness": QUICK}
+        result = swclip.fetch(tmp_path / "out", area="leeds", since="2020-01-01", every_m=150.0, **options)
+        with pytest.raises(InputError, match="knows no place 'Atlantis'"):
+            swclip.fetch(tmp_path / "other", area="Atlantis", **options)
+        by_id = swclip.fetch(tmp_path / "york", bbox=None, area="R2", dry_run=True, **options)
+    since = datetime.fromisoformat("2020-01-01")
+    south = [record for record in records if record.lat_deg <= 53.80]
+    late = [record for record in south if record.captured_at is not None and record.captured_at >= since]
+    assert 0 < len(late) < len(south) < len(records)
+    assert (result.plan.found, sum(result.plan.filtered.values())) == (len(late), 0)
+    assert result.manifest is not None
+    assert len(result.manifest) == result.photographs <= len(late)
+    assert by_id.plan.found == len(records)
 
 
 def test_a_polygon_takes_no_photograph_outside_it(photographs: Photographs, tmp_path: Path) -> None:

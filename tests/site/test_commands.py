@@ -22,14 +22,19 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import pytest
 
 from fixtures.doc_inputs import write_inputs
 from fixtures.doc_pages import PAGES, ROOT, Block, blocks
+from swclip.connectors.stand_in import StandIn
+from swclip.connectors.stand_in_data import Photographs
+from swclip.data.manifest import read_manifest
 from swclip.errors import SwclipWarning
 
 RUN = os.environ.get("SWCLIP_DOCS", "").split()
 LITTLE = {
+    "fetch": ["--per-second", "0"],
     "train": ["--steps", "6"],
     "benchmark": ["--steps", "6"],
     "evaluate": ["--resamples", "20"],
@@ -69,6 +74,8 @@ class Session:
         self.service: list[str] = []
         self.server: subprocess.Popen[str] | None = None
         self.address = ""
+        self.stand_in = contextlib.ExitStack()
+        self.replaced: dict[str, str] = {}
         patch.chdir(folder)
         patch.setenv("SWCLIP_CACHE", str(folder / "cache"))
         patch.setenv("MPLBACKEND", "agg")
@@ -83,8 +90,11 @@ class Session:
         for line in block.lines():
             first, _, then = line.partition(" | swclip ")
             words = shlex.split(f"swclip {then}" if then else line, comments=True)
+            words = [self.replaced.get(word, word) for word in words]
             piped = self.shell(block, first) if then else ""
-            if words[:2] == ["swclip", "serve"]:
+            if words[:3] == ["python", "-m", "swclip.connectors.stand_in"]:
+                self.start_stand_in(words[3], words[words.index("--port") + 1])
+            elif words[:2] == ["swclip", "serve"]:
                 self.service = words[2:]
             elif words[0] == "swclip":
                 code, output = swclip(words[1:], piped)
@@ -103,6 +113,11 @@ class Session:
         assert done.returncode == 0, f"{block}: {line}\n{done.stdout}{done.stderr}"
         return done.stdout
 
+    def start_stand_in(self, manifest: str, port: str) -> None:
+        """Start what a reader starts in another terminal, on a free port in place of the one that the page names."""
+        server = self.stand_in.enter_context(StandIn(Photographs.of_manifest(manifest)))
+        self.replaced[f"http://127.0.0.1:{port}"] = server.address
+
     def started_service(self) -> str:
         """The address of the service of the last `swclip serve`, on a free port in place of the port that it names."""
         if self.server is None:
@@ -117,7 +132,8 @@ class Session:
         return self.address
 
     def close(self) -> None:
-        """Stop the service, if there is one."""
+        """Stop the servers, if there are any."""
+        self.stand_in.close()
         if self.server is not None:
             self.server.terminate()
             self.server.communicate()
@@ -157,7 +173,7 @@ def session(workshop: Path) -> Iterator[Any]:
 
 def with_blocks() -> list[Path]:
     """Pages with a block to run, but those that other tests run."""
-    pages = [page for page in PAGES if page.name not in ("README.md", "losses.md")]
+    pages = [page for page in PAGES if page.name not in ("README.md", "losses.md", "city.md")]
     return [page for page in pages if any(block.reason is None or block.reason in RUN for block in blocks(page))]
 
 
@@ -166,6 +182,18 @@ def test_the_blocks_of_a_page_run(page: Path, session: Session) -> None:
     for block in blocks(page):
         if block.reason is None or block.reason in RUN:
             session.run(block)
+
+
+def test_the_lesson_from_a_name_makes_what_it_says(session: Session) -> None:
+    for block in blocks(ROOT / "docs" / "city.md"):
+        if block.reason is None:
+            session.run(block)
+    manifest = read_manifest(session.folder / "london")
+    assert manifest.frame["captured_at"].max() < pd.Timestamp("2024-01-01")
+    assert manifest.frame.groupby("sequence_id").ngroups > 2
+    for name in ("inspection/inspection.html", "fetch.json", "splits.parquet"):
+        assert (session.folder / "london" / name).is_file(), name
+    assert (session.folder / "london-answer.png").is_file()
 
 
 def test_the_shell_of_the_readme_makes_what_it_says(workshop: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -11,7 +10,6 @@ from cyclopts import Parameter
 
 from swclip.cli.help import ADVANCED, group
 from swclip.cli.options import AreaOptions
-from swclip.errors import ConfigError
 
 if TYPE_CHECKING:
     from swclip.connectors.fetch import FetchResult, Politeness
@@ -53,22 +51,9 @@ class SelectionOptions:
         from swclip.connectors.service import Query
         from swclip.connectors.thinning import Thinning
 
-        since, until = _time("--since", self.since), _time("--until", self.until)
-        if since is not None and until is not None and since >= until:
-            raise ConfigError(f"--since {self.since} is not before --until {self.until}.")
         panoramas = {"all": None, "only": True, "none": False}[self.panoramas]
         thinning = Thinning(self.every_m, self.sectors, self.captures, self.per_place, self.min_quality)
-        return Query(since, until, panoramas), thinning
-
-
-def _time(option: str, value: str | None) -> datetime | None:
-    if value is None:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        raise ConfigError(f"{option} {value!r}: must be a date or time as in 2024-05-31 or 2024-05-31T12:00.") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+        return Query.between(self.since, self.until, panoramas), thinning
 
 
 @Parameter(name="*", group=ADVANCED.group)

@@ -132,6 +132,34 @@ class Query:
     until: datetime | None = None
     panoramas: bool | None = None
 
+    @classmethod
+    def between(
+        cls, since: datetime | str | None, until: datetime | str | None, panoramas: bool | None = None
+    ) -> Query:
+        """A query of times or their ISO 8601 text; those without a time zone are UTC.
+
+        Raises:
+            ConfigError: A text is no time, or `since` is not before `until`.
+
+        Example:
+            >>> Query.between("2020-01-01", None).since
+            datetime.datetime(2020, 1, 1, 0, 0, tzinfo=datetime.timezone.utc)
+        """
+        first, last = _time("--since", since), _time("--until", until)
+        if first is not None and last is not None and first >= last:
+            raise ConfigError(f"--since {since} is not before --until {until}.")
+        return cls(first, last, panoramas)
+
+
+def _time(option: str, value: datetime | str | None) -> datetime | None:
+    if value is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    except ValueError:
+        raise ConfigError(f"{option} {value!r}: must be a date or time as in 2024-05-31 or 2024-05-31T12:00.") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
 
 class Service(ABC):
     """A street-imagery service.

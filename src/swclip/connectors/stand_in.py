@@ -2,10 +2,10 @@
 
 It is for trying `swclip fetch` and whole experiments without a network, and for tests: faults of real services can be
 switched on. The faults of a request depend on its address and on how often it was made, and not on the clock, so that
-a client that tries again always comes to the same end.
+a client that tries again always comes to the same end. It is a geocoder too, which knows the manifest's cities by name.
 
     python -m swclip.connectors.stand_in cities --port 8100
-    swclip fetch panoramax --endpoint http://127.0.0.1:8100 --bbox=-0.14,51.50,-0.11,51.52 --out london
+    swclip fetch panoramax --endpoint http://127.0.0.1:8100 --geocoder http://127.0.0.1:8100 --area London --out london
 """
 
 from __future__ import annotations
@@ -129,7 +129,10 @@ class _Handler(BaseHTTPRequestHandler):
                 return
             self._picture(url.path, turn)
             return
-        answer = stand_in.shape.answer(url.path, dict(parse_qsl(url.query)), turn)
+        params = dict(parse_qsl(url.query))
+        answer = stand_in.shape.answer(url.path, params, turn)
+        if answer is None and url.path in ("/search", "/lookup"):
+            answer = Answer(stand_in.shape.photographs.places(params))
         if answer is None:
             answer = Answer(stand_in.shape.error(404, "Not found"), 404)
         self._send(self._spoilt(answer, turn), {})

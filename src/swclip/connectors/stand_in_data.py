@@ -6,7 +6,7 @@ import hashlib
 import io
 import struct
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
@@ -51,11 +51,21 @@ class Record:
         return _small_picture() + self.name.encode()  # decoders ignore what follows the end of a JPEG
 
 
-class Photographs:
-    """The photographs of a stand-in, found by box."""
+_MARGIN_DEG = 0.001
+"""How much wider than its photographs the border of a city is: about 100 m."""
 
-    def __init__(self, records: Sequence[Record]) -> None:
+
+class Photographs:
+    """The photographs of a stand-in, found by box.
+
+    Attributes:
+        records: All of them.
+        cities: The border of each city, by its name.
+    """
+
+    def __init__(self, records: Sequence[Record], cities: Mapping[str, Box] | None = None) -> None:
         self.records = list(records)
+        self.cities = dict(cities or {})
         self._positions = np.array([(record.lat_deg, record.lon_deg) for record in records]).reshape(-1, 2)
 
     @classmethod
@@ -83,7 +93,13 @@ class Photographs:
                     file=file,
                 )
             )
-        return cls(records)
+        known = manifest.frame[manifest.frame["city"].notna()]
+        ends = known.groupby("city")[["lat_deg", "lon_deg"]].agg(["min", "max"])
+        cities = {
+            str(city): Box(south - _MARGIN_DEG, west - _MARGIN_DEG, north + _MARGIN_DEG, east + _MARGIN_DEG)
+            for city, south, north, west, east in ends.itertuples(name=None)
+        }
+        return cls(records, cities)
 
     @classmethod
     def generated(cls, count: int, box: Box, seed: int = 0) -> Photographs:
@@ -116,6 +132,28 @@ class Photographs:
         centre = box.centre_deg
         away = np.hypot(lat[inside] - centre[0], (lon[inside] - centre[1]) * np.cos(np.radians(centre[0])))
         return [self.records[n] for n in inside[np.argsort(away, kind="stable")]]
+
+    def places(self, params: Mapping[str, str]) -> list[dict[str, Any]]:
+        """What Nominatim answers for the name (`q`) or the id (`osm_ids`) of a city: R1 is the first city."""
+        name, key = params.get("q", "").strip().casefold(), params.get("osm_ids")
+        results = []
+        for number, (city, (south, west, north, east)) in enumerate(self.cities.items(), 1):
+            if name != city.casefold() and key != f"R{number}":
+                continue
+            ring = [[west, south], [east, south], [east, north], [west, north], [west, south]]
+            results.append(
+                {
+                    "osm_type": "relation",
+                    "osm_id": number,
+                    "addresstype": "city",
+                    "name": city,
+                    "display_name": city,
+                    "lat": f"{(south + north) / 2.0:.7f}",
+                    "lon": f"{(west + east) / 2.0:.7f}",
+                    "geojson": {"type": "Polygon", "coordinates": [ring]},
+                }
+            )
+        return results
 
     @cached_property
     def by_name(self) -> dict[str, Record]:
