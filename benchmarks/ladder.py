@@ -1,13 +1,8 @@
 """The ladder: what each step adds, as one picture and one table, from benchmarks over several draws of the splits.
 
-    for p in known new; do
-        swclip benchmark DATA --splits SPLITS/$p.parquet --draws 5 --baseline nearest-neighbour \\
-            --systems nearest-neighbour nearest-neighbour-whitened clip sw-clip sw-clip-plus --reference clip \\
-            --image-tower dinov2-small-9 --text-tower none --freeze image --out OUT/$p
-    done
-    python benchmarks/ladder.py OUT/known OUT/new --titles "known places" "new streets" --out ladder
+    python benchmarks/ladder.py proof/*/{known,new} --titles ... --out docs/images/ladder
 
-Writes ladder.png, ladder.svg and ladder.md. Intervals hold draws, seeds and blocks of queries together. A benchmark of
+The benchmarks are those of `proof.py`. Writes ladder.png, ladder.svg and ladder.md. Intervals hold draws, seeds and blocks of queries together. A benchmark of
 a single draw has no such intervals: its points are drawn without.
 """
 
@@ -67,8 +62,13 @@ def draw(documents: Sequence[ComparisonDocument], titles: Sequence[str], out: Pa
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    figure, axes = plt.subplots(1, len(documents), figsize=(4.6 * len(documents), 3.6), squeeze=False, sharey=True)
-    for axis, document, title in zip(axes[0], documents, titles, strict=True):
+    columns = min(2, len(documents))
+    rows = -(-len(documents) // columns)
+    size = (4.6 * columns, 3.3 * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+    for axis in axes.flat[len(documents) :]:
+        axis.set_axis_off()
+    for axis, document, title in zip(axes.flat, documents, titles, strict=False):
         systems = [name for name in RUNGS if name in document.systems]
         for (name, label), (colour, marker) in zip(SHARES.items(), STYLES, strict=False):
             points = [[100.0 * value for value in figures_of(document, system)[name]] for system in systems]
@@ -83,7 +83,8 @@ def draw(documents: Sequence[ComparisonDocument], titles: Sequence[str], out: Pa
         axis.grid(axis="y", alpha=0.3)
         draws = 1 if document.draws is None else len(document.draws.seeds)
         axis.set_title(f"{title}, {draws} draw{'s' if draws > 1 else ''} of the splits", fontsize=10)
-    axes[0][0].set_ylabel("share of queries, %")
+    for row in axes:
+        row[0].set_ylabel("share of queries, %")
     axes[0][0].legend(loc="lower right", fontsize=8)
     figure.tight_layout()
     for suffix in (".png", ".svg"):

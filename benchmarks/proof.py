@@ -1,8 +1,8 @@
-"""The published results from start to end: splits, benchmarks, and the result pages.
+"""The published results from start to end: splits, benchmarks over several draws, and the result pages.
 
-    python benchmarks/proof.py cambridge    --manifest cam    --image-tower dinov2-small-9 --text-tower minilm-l6
-    python benchmarks/proof.py eight-cities --manifest cities --image-tower dinov2-small-9 --text-tower minilm-l6
-    python benchmarks/proof.py wuhan        --manifest wuhan  --image-tower dinov2-small-9 --text-tower minilm-l6
+    python benchmarks/proof.py cambridge    --manifest cam    --image-tower dinov2-small-9
+    python benchmarks/proof.py wuhan        --manifest wuhan  --image-tower dinov2-small-9
+    python benchmarks/proof.py eight-cities --manifest cities --image-tower dinov2-small-9
 
 Each step is a `swclip` command, printed before it runs; after an interruption the same command line resumes. Splits and
 benchmarks are in the folder --work; docs/results/NAME.md and docs/images/NAME-*.png are written from their
@@ -20,36 +20,29 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from swclip.comparison.comparison import write_curves
-from swclip.comparison.document import ComparisonDocument, read_document
-from swclip.comparison.findings import statistical_summary
-from swclip.comparison.tables import difference_table, district_table, estimator_table, system_table
+from swclip.comparison.document import FIGURES, ComparisonDocument, DrawnSystem, read_document
+from swclip.comparison.findings import statistical_summary, summary_of_claims
+from swclip.comparison.tables import difference_cell, difference_table, district_table, estimator_table, system_table
 from swclip.errors import SwclipError
-from swclip.reporting.page import table_markdown
-from swclip.reporting.units import metres
+from swclip.reporting.page import Cell, Row, Table, interval_text, table_markdown
+from swclip.reporting.units import figure_name, metres, percent
 from swclip.training.config import recipe_names
 
 SYSTEMS = (
     "nearest-neighbour",
     "nearest-neighbour-whitened",
     "clip",
-    "sw-clip",
-    "sw-clip-template",
-    "sw-clip-fourier",
-    "sw-clip-no-text",
     "sw-clip-one-hot",
-    "sw-clip-no-neighbourhood",
-    "sw-clip-no-fairness",
-    "sw-clip-random",
-    "geoclip",
-    "addressclip",
-    "rank-n-contrast",
+    "sw-clip",
     "sw-clip-plus",
 )
+UNTRAINED = SYSTEMS[:2]
 BASELINE, REFERENCE = "clip", "sw-clip"
 NEED_TEXT = ("sw-clip-template",)
 """Systems that need a text tower: omitted with a note where there is none."""
 
-SEEDS = (0, 1, 2)
+DRAWS = 5
+SEEDS = (0,)
 LEFT_OUT_SEEDS = (0,)
 LEFT_OUT_SYSTEMS = ("nearest-neighbour", "nearest-neighbour-whitened", "clip", "sw-clip", "geoclip", "sw-clip-plus")
 """Holding out each city in turn multiplies the number of runs by that of the cities."""
@@ -159,7 +152,8 @@ def main() -> None:
         splits = work / "splits" / (part.name if part is CITIES else f"{part.name}.parquet")
         swclip("split", data, *part.split, "--out", splits)
         compared = chosen_systems(options.left_out_systems, options.text_tower)[0] if part is CITIES else systems
-        swclip("benchmark", data, "--splits", splits, "--systems", *compared, "--seeds", *map(str, seeds),
+        draws = [] if part is CITIES else ["--draws", str(options.draws)]
+        swclip("benchmark", data, "--splits", splits, *draws, "--systems", *compared, "--seeds", *map(str, seeds),
                "--baseline", BASELINE, "--reference", REFERENCE, "--jobs", str(options.jobs),
                *training_options(options), "--out", work / part.name)  # fmt: skip
     try:
@@ -172,7 +166,7 @@ def main() -> None:
 def chosen_systems(names: list[str], text_tower: str | Path) -> tuple[list[str], list[str]]:
     """The systems to run, and a note on each that is omitted."""
     notes, systems = [], []
-    available = {*recipe_names(), "nearest-neighbour"}
+    available = {*recipe_names(), *UNTRAINED}
     for name in names:
         if name not in available and not name.endswith(".toml"):
             choices = ", ".join(sorted(available))
@@ -216,7 +210,8 @@ def write_page(
         picture = docs / "images" / f"{name}-{part.name}.png"
         write_curves([picture], document, title=f"{title}: {part.title.lower()}")
         link = os.path.relpath(picture, docs / "results")
-        text += [f"## {part.title}", part.description, comparison_markdown(document).rstrip()]
+        write_figures = comparison_markdown if document.draws is None else draws_markdown
+        text += [f"## {part.title}", part.description, write_figures(document).rstrip()]
         text += [f"![Share of queries within each distance, {part.title.lower()}]({Path(link).as_posix()})"]
     page = docs / "results" / f"{name}.md"
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -246,6 +241,43 @@ def comparison_markdown(document: ComparisonDocument) -> str:
         "</details>",
     ]
     return "\n\n".join(parts) + "\n"
+
+
+def draws_markdown(document: ComparisonDocument) -> str:
+    """Figures, differences and statistical summary over several draws of the splits, without headings."""
+    draws = document.draws
+    assert draws is not None
+    setting = (
+        f"{len(draws.seeds)} draws of the splits (seeds {', '.join(map(str, draws.seeds))}), with "
+        f"{', '.join(f'{count:,}' for count in draws.n_queries)} queries; every answer is the {document.estimator} of "
+        "its posterior. In brackets: 95 % intervals over draws, seeds and blocks of queries."
+    )
+    columns = ["system", *map(figure_name, FIGURES)]
+    figures = [
+        Row([Cell(name), *(drawn_cell(drawn, figure) for figure in FIGURES)]) for name, drawn in draws.systems.items()
+    ]
+    parts = [setting, table_markdown(Table(columns, figures))]
+    for key, name in (("difference", document.baseline), ("difference_from_reference", document.reference)):
+        differences = {system: getattr(drawn, key) for system, drawn in draws.systems.items()}
+        rows = [
+            Row([Cell(system), *(difference_cell(one.figures[figure], figure) for figure in FIGURES)])
+            for system, one in differences.items()
+            if one is not None
+        ]
+        if rows:
+            parts += [
+                f"Paired difference from {name} with its 95 % interval; bold where it excludes 0:",
+                table_markdown(Table(columns, rows)),
+            ]
+    parts += ["Statistical summary, generated from the figures by fixed rules:"]
+    parts += ["\n".join(f"- {sentence}" for sentence in summary_of_claims(document))]
+    return "\n\n".join(parts) + "\n"
+
+
+def drawn_cell(system: DrawnSystem, figure: str) -> Cell:
+    """A figure over several draws with its interval."""
+    one, unit = system.figures[figure], percent if figure.startswith("within") else metres
+    return Cell(unit(one.value), small=interval_text((one.low, one.high), unit))
 
 
 def setting_text(document: ComparisonDocument) -> str:
@@ -283,6 +315,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--freeze-image", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--systems", nargs="+", default=list(SYSTEMS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
+    parser.add_argument("--draws", type=int, default=DRAWS, help="draws of the splits of known places and new streets")
     parser.add_argument("--left-out-seeds", nargs="+", type=int, default=list(LEFT_OUT_SEEDS), help="of new cities")
     parser.add_argument("--left-out-systems", nargs="+", default=list(LEFT_OUT_SYSTEMS), help="of new cities")
     parser.add_argument("--only", nargs="+", help="parts to run: known, new, cities")

@@ -9,13 +9,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 
 from swclip.comparison.compare import compare
 from swclip.comparison.document import ComparisonDocument
+from swclip.comparison.draws import compare_draws
 from swclip.comparison.tables import estimator_table
 from swclip.files import write_json
 from swclip.reporting.page import table_markdown
+from swclip.reporting.units import metres
 
 
 @pytest.fixture(scope="module")
@@ -94,3 +97,24 @@ def test_markdown_has_the_tables_and_the_summary(proof: ModuleType, made_up: Any
     for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
         assert len({line.count("|") for line in block.splitlines()}) == 1
     assert table_markdown(estimator_table(document)) in text
+
+
+def test_markdown_of_several_draws(proof: ModuleType, made_up: Any) -> None:
+    comparisons = []
+    for draw in range(3):
+        runs = {
+            name: {0: made_up(1, system=10 * draw + at, spread_m=40.0 + 60.0 * at)}
+            for at, name in enumerate(("sw-clip", "clip"))
+        }
+        made = {"seeds": [0]}
+        comparisons.append(compare(runs, made, baseline="clip", reference="sw-clip", resamples=20))
+    draws = compare_draws(comparisons, [4, 5, 6])
+    document = comparisons[0].document.model_copy(update={"draws": draws})
+    text = proof.draws_markdown(document)
+    assert "3 draws of the splits (seeds 4, 5, 6), with 45, 45, 45 queries" in text
+    median = draws.systems["sw-clip"].figures["median"]
+    assert median.value == pytest.approx(np.mean(median.by_draw))
+    assert f"| sw-clip | {metres(median.value)} (" in text
+    assert "Paired difference from clip" in text
+    assert "- sw-clip improves on one-hot CLIP" in text
+    assert "first draw" not in text

@@ -64,9 +64,7 @@ def statistical_summary(document: ComparisonDocument) -> list[str]:
     """
     means = {name: system.mean for name, system in document.systems.items()}
     pairs = claims(document)
-    sentences = [_claim_text(claim) for claim in pairs]
-    resamples = max(mean.intervals.resamples for mean in means.values())
-    sentences += _correction(pairs, resamples if document.draws is None else document.draws.resamples)
+    sentences = summary_of_claims(document)
     sentences += _draws(document)
     sentences += _false_positives(document)
     sentences += _seeds(means, pairs)
@@ -75,6 +73,14 @@ def statistical_summary(document: ComparisonDocument) -> list[str]:
     sentences += _oracle_error(means)
     sentences += _constant_baseline(means)
     return sentences
+
+
+def summary_of_claims(document: ComparisonDocument) -> list[str]:
+    """Summarise the claims alone: a sentence for each, and how they were corrected."""
+    pairs = claims(document)
+    resamples = max(system.mean.intervals.resamples for system in document.systems.values())
+    correction = _correction(pairs, resamples if document.draws is None else document.draws.resamples)
+    return [_claim_text(claim) for claim in pairs] + correction
 
 
 _Systems = Mapping[str, System] | Mapping[str, DrawnSystem]
