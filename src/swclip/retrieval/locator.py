@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import logging
 import os
 from collections.abc import Sequence
@@ -11,67 +10,55 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64
 
 from swclip.answers.record import Answer
-from swclip.calibration.conformal import Calibration, read_calibration
+from swclip.calibration.conformal import read_calibration
 from swclip.calibration.posterior_config import (
     EFFORT,
     ESTIMATOR,
     EffortName,
     EstimatorName,
-    PosteriorConfig,
-    check_effort,
     check_estimator,
-    default_posterior,
     read_posterior,
 )
 from swclip.calibration.region import LEVEL
-from swclip.calibration.region_cells import RegionCells, adapted_cells
 from swclip.calibration.region_of_answer import NOT_ALONE, NOT_CALIBRATED, RegionBuilder, RegionRequest
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.errors import ConfigError
 from swclip.files import default_cache_folder
 from swclip.gallery.build import build_gallery, manifest_candidates
-from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import read_bank
-from swclip.gallery.patches import ComputedPatches, PatchSource, check_encoder
+from swclip.gallery.patches import ComputedPatches
 from swclip.gallery.read_write import gallery_of
 from swclip.gallery.store import GalleryStore
 from swclip.models.embed import PathLike, Progress
 from swclip.models.embed_modalities import embed_queries, offered_modalities
 from swclip.models.feature_cache import FeatureCache
-from swclip.models.patches import encoder_of
-from swclip.models.photograph_vectors import PhotographVectors, Vectors
+from swclip.models.photograph_vectors import PhotographVectors
 from swclip.progress import count_progress
-from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
+from swclip.retrieval.answer import AnswerOptions, answers_from_posteriors
 from swclip.retrieval.evidence import Evidence
-from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy
-from swclip.retrieval.pooling import combine_evidence
-from swclip.retrieval.posterior import gallery_kernel, smoothed
+from swclip.retrieval.gallery_model import GalleryModel
+from swclip.retrieval.hierarchy import RESOLUTIONS
 from swclip.retrieval.prior import Prior, Weights
 from swclip.retrieval.queries import Queries, paths_of
-from swclip.retrieval.region_fit import in_area_probability
-from swclip.retrieval.scores import check_queries, chunks
+from swclip.retrieval.scores import chunks
 from swclip.retrieval.search import (
-    NO_POSTERIOR_ON_DISK,
     NO_REGIONS_ON_DISK,
-    ExactSearch,
-    Search,
     ShortlistSearch,
     exceeds_memory,
 )
-from swclip.retrieval.verification import log_factors, with_verification
 
 if TYPE_CHECKING:
-    from swclip.models.locator_model import LocatorModel
+    pass
 
 SearchName = Literal["auto", "memory", "disk"]
 
 _LOG = logging.getLogger(__name__)
 
 
-class Locator:
+class Locator(GalleryModel):
     """Locates photographs in a gallery that was embedded before, so that only the photographs are encoded.
 
     Args:
@@ -109,34 +96,6 @@ class Locator:
         answer, = locator.locate(["left.jpg", "right.jpg"], together=True, prior=leeds)
         ```
     """
-
-    def __init__(
-        self,
-        gallery: Gallery,
-        model: LocatorModel,
-        posterior: PosteriorConfig | None = None,
-        resolutions: Sequence[int] = RESOLUTIONS,
-        calibration: Calibration | None = None,
-        *,
-        search: Search | None = None,
-        effort: EffortName = EFFORT,
-        verify: int | None = None,
-    ) -> None:
-        check_effort(effort)
-        gallery.check_model(model.fingerprint, "the given model")
-        self.gallery = gallery
-        self.model = model
-        self.posterior, self.calibration = with_verification(
-            (posterior or gallery.posterior or default_posterior(model)).at(effort),
-            None if calibration is None else calibration.at(effort),
-            verify,
-            comparable=gallery.verifier is not None,
-        )
-        if self.posterior.verified_candidates and isinstance(gallery.verifier, PatchSource):
-            check_encoder(gallery.verifier.fingerprint, encoder_of(model).fingerprint, "the gallery")
-        self._search: Search = search or ExactSearch()
-        self._candidates = CandidateSet.of(gallery, Hierarchy.of(gallery.positions_deg, gallery.cities, resolutions))
-        self._region_cells: RegionCells | None = None
 
     def __repr__(self) -> str:
         regions = "calibrated regions" if self.calibration is not None else "regions not calibrated"
@@ -233,17 +192,6 @@ class Locator:
             with count_progress(progress, "Computing patch features") as report:
                 gallery = replace(gallery, verifier=gallery.verifier.computed(report))
         return cls(gallery, loaded, posterior, calibration=read_calibration(loaded.folder))
-
-    @property
-    def region_cells(self) -> RegionCells:
-        """The cells that the candidates cover, at the calibration's resolution and spreads; computed once."""
-        if self._region_cells is None:
-            positions, cities = self.gallery.positions_deg, self.gallery.cities
-            if self.calibration is None:
-                self._region_cells = adapted_cells(positions, cities)
-            else:
-                self._region_cells = self.calibration.cells(positions, cities)
-        return self._region_cells
 
     def locate(
         self,
@@ -351,47 +299,6 @@ class Locator:
         probability[rows] = self.with_prior(weights).smoothed_posterior(log_p)[0]
         return probability
 
-    def evidence(self, query: Vectors) -> Evidence:
-        """The evidence of embedded photographs about all candidates, separately for each photograph, not yet verified.
-
-        Args:
-            query: Vectors of Q photographs by this locator's model.
-
-        Raises:
-            ConfigError: The gallery is searched on disk, where not all candidates are scored.
-        """
-        self._check_exhaustive()
-        queries = check_queries(query, self.gallery)
-        return Evidence.of(queries, self.gallery, self.posterior, self._candidates.photographed)
-
-    def combined(
-        self, evidence: Evidence, together: bool, prior: Weights | None
-    ) -> tuple[Float64[np.ndarray, "r s"], list[Evidence]]:
-        """Verify and combine evidence; see `swclip.retrieval.pooling.combine_evidence`."""
-        if not self.posterior.verified_candidates:
-            return combine_evidence(evidence, together, prior)
-        locator = self.with_prior(prior)
-        gallery, of_candidate = locator.gallery, locator._candidates.photographed.of_candidate
-        return combine_evidence(
-            evidence,
-            together,
-            prior,
-            lambda single: log_factors(single.log_p, single.vectors.details, gallery, self.posterior, of_candidate),
-        )
-
-    @property
-    def vectors_needed(self) -> dict[str, Any]:
-        """The vectors of queries that this locator uses, as options of `swclip.models.embed.photograph_vectors`."""
-        return {
-            "whitened": self.posterior.whitened_temperature is not None,
-            "patches": bool(self.posterior.verified_candidates),
-        }
-
-    def smoothed_posterior(self, log_p: Float64[np.ndarray, "q m"]) -> Float64[np.ndarray, "q m"]:
-        """Smooth a log posterior (Q, M) spatially, to the probabilities (Q, M) of answers."""
-        kernel = gallery_kernel(self.gallery, self.posterior.smoothing_m, self.posterior.kernel)
-        return np.asarray(np.exp(smoothed(log_p, kernel)))
-
     def answer_posteriors(
         self,
         log_p: Float64[np.ndarray, "q m"],
@@ -431,22 +338,6 @@ class Locator:
             log_p, nearest, self._candidates, self.posterior, options, regions, evidence, names, in_area=in_area
         )
 
-    def with_prior(self, weights: Weights | None) -> Locator:
-        """A locator with the candidates that a prior does not exclude."""
-        return self if weights is None or weights.rows is None else self.restricted(weights.rows)
-
-    def restricted(self, rows: Int64[np.ndarray, " s"]) -> Locator:
-        """A locator with a subset of the candidates, and the cells that they cover.
-
-        Args:
-            rows: (S,) candidates, increasing.
-        """
-        part = copy.copy(self)
-        part.gallery = self.gallery.take(rows)
-        part._candidates = CandidateSet.of(part.gallery, self._candidates.hierarchy.take(rows))
-        part._region_cells = self.region_cells.take(rows).reached()
-        return part
-
     def _options(self, top_k: int, estimator: EstimatorName) -> AnswerOptions:
         check_estimator(estimator)
         if top_k < 1:
@@ -458,20 +349,6 @@ class Locator:
         if self.calibration is None:
             return options
         return replace(options, stated=self.calibration.stated, in_area=self.calibration.in_area)
-
-    def in_area_probability(self, query: Vectors) -> Float64[np.ndarray, " q"] | None:
-        """(Q,) probabilities that photographs were taken in the gallery's area; None where that was not fitted.
-
-        Args:
-            query: Vectors of Q photographs by this locator's model.
-        """
-        queries = check_queries(query, self.gallery)
-        model = None if self.calibration is None else self.calibration.in_area
-        return in_area_probability(queries, self.gallery, self.posterior, model, self._candidates.photographed)
-
-    def _check_exhaustive(self) -> None:
-        if not self._search.exhaustive:
-            raise ConfigError(NO_POSTERIOR_ON_DISK)
 
     def _warn_of_regions(self, single: bool) -> None:
         """Warn where answers have no regions, or regions without calibrated coverage."""
