@@ -193,8 +193,8 @@ def test_year_and_month_are_kept_and_are_no_day(text: str, tmp_path: Path) -> No
     assert again["captured_month"].tolist() == ["2014-11", None], "a manifest is a source too"
 
 
-def huggingface(folder: Path) -> Path:
-    pictures = [{"bytes": photograph(name) * 50, "path": name} for name in ("a.jpg", "b.jpg")]
+def records(folder: Path) -> Path:
+    pictures = [{"address": name, "size": 1} for name in ("a.jpg", "b.jpg")]
     pd.DataFrame({"image": pictures, "lat": [1.0, 2.0], "lon": [1.0, 2.0]}).to_parquet(folder / "t.parquet")
     return folder / "t.parquet"
 
@@ -215,7 +215,7 @@ def csv_of(text: str) -> Callable[[Path], Path]:
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        pytest.param(huggingface, "holds a record, not the name of a file", id="datasets-image"),
+        pytest.param(records, "holds a record, not the name of a file", id="records"),
         pytest.param(picture_bytes, "holds bytes, not the name of a file", id="picture-bytes"),
         pytest.param(csv_of(f"image,lat,lon\n{'x' * 300},1,1\n"), "longer than the 255 bytes", id="300-letters"),
         pytest.param(csv_of("image,lat,lon\na\0.jpg,1,1\n"), "zero byte", id="zero-byte"),

@@ -77,9 +77,10 @@ def test_mixture_is_the_weighted_mean_of_its_scales(
     for i, distance_m in enumerate(distances_m):
         parts = [share * CLOSED_FORMS[kernel](distance_m / h) for h, share in scales]
         assert mixture[i] == pytest.approx(sum(parts) / sum(shares), abs=1e-13)
-    np.testing.assert_allclose(
-        mixture_weight(torch.from_numpy(distance), bandwidths, kernel, shares).numpy(), mixture, rtol=1e-13, atol=1e-300
-    )
+    # At the edge of a compact kernel 1 - u^3 loses digits, and NumPy and torch round u^3 differently.
+    atol = 1e-16 if kernel in ("bisquare", "tricube") else 1e-300
+    in_torch = mixture_weight(torch.from_numpy(distance), bandwidths, kernel, shares).numpy()
+    np.testing.assert_allclose(in_torch, mixture, rtol=1e-13, atol=atol)
     equal = mixture_weight(distance, bandwidths, kernel)
     np.testing.assert_allclose(equal, mixture_weight(distance, bandwidths, kernel, [2.0] * len(scales)))
 

@@ -210,4 +210,4 @@ def test_the_python_of_the_readme_runs(session: Session) -> None:
     answer = session.names["answer"]
     assert 49.0 < answer.lat_deg < 61.0
     assert answer.region.cannot_tell or answer.region.area_km2 > 0.0
-    assert (session.folder / "cities/gallery/gallery.json").is_file()
+    assert (session.folder / "runs/python/model").is_dir()

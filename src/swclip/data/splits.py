@@ -287,8 +287,9 @@ def _text(column: pd.Series[Any]) -> pa.Array:
 
 
 def _objects(column: pa.ChunkedArray) -> pd.Series[Any]:
-    # As Python objects, so that a null is None and not NaN.
-    return pd.Series(text_objects(column), dtype=object)
+    # As Python objects, so that a null is None and not NaN; a column that is no text is refused by its values.
+    values = text_objects(column) if pa.types.is_string(column.type) else column.to_pylist()
+    return pd.Series(values, dtype=object)
 
 
 def _read_table(path: Path, columns: tuple[str, ...]) -> tuple[pa.Table, dict[str, Any]]:
