@@ -2,8 +2,8 @@
 
     python benchmarks/ladder.py proof/*/{known,new} --titles ... --out docs/images/ladder
 
-The benchmarks are those of `proof.py`. Writes ladder.png, ladder.svg and ladder.md. Intervals hold draws, seeds and blocks of queries together. A benchmark of
-a single draw has no such intervals: its points are drawn without.
+The benchmarks are those of `proof.py`. Writes ladder.png, ladder.svg and ladder.md. Intervals hold draws, seeds and
+blocks of queries together. A benchmark of a single draw has no such intervals: its points are drawn without.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 from common import STYLES, markdown, write_text
 
 from swclip.comparison.document import ComparisonDocument, read_document
@@ -23,7 +23,7 @@ RUNGS = {
     "nearest-neighbour-whitened": "whitened",
     "clip": "CLIP",
     "sw-clip": "SW-CLIP",
-    "sw-clip-plus": "SW-CLIP, whitened\nand three blocks",
+    "sw-clip-plus": "SW-CLIP, whitened\nand verified",
 }
 SHARES = {"within_25": "within 25 m", "within_100": "within 100 m"}
 FIGURES = ("median", "mean", *SHARES)
@@ -65,27 +65,31 @@ def draw(documents: Sequence[ComparisonDocument], titles: Sequence[str], out: Pa
     columns = min(2, len(documents))
     rows = -(-len(documents) // columns)
     size = (4.6 * columns, 3.3 * rows)
-    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True, sharey=True)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False, sharex=True)
     for axis in axes.flat[len(documents) :]:
         axis.set_axis_off()
     for axis, document, title in zip(axes.flat, documents, titles, strict=False):
         systems = [name for name in RUNGS if name in document.systems]
-        for (name, label), (colour, marker) in zip(SHARES.items(), STYLES, strict=False):
-            points = [[100.0 * value for value in figures_of(document, system)[name]] for system in systems]
-            middle = [value for value, _, _ in points]
-            ends: Any = [[value - low for value, low, _ in points], [high - value for value, _, high in points]]
-            axis.errorbar(range(len(systems)), middle, ends, color=colour, marker=marker, capsize=3, label=label)
-            for at, value in enumerate(middle):
-                axis.annotate(f"{value:.1f}", (at, value), (0, 7), textcoords="offset points", ha="center", fontsize=8)
+        lowest = 100.0
+        for at, ((name, label), (colour, marker)) in enumerate(zip(SHARES.items(), STYLES, strict=False)):
+            figures = [figures_of(document, system)[name] for system in systems]
+            value, low, high = (100.0 * np.array(figures)).T
+            lowest = min(lowest, low.min())
+            ends = np.stack([value - low, high - value])
+            x = np.arange(len(systems)) + 0.16 * at - 0.08  # side by side
+            axis.errorbar(x, value, ends, color=colour, marker=marker, capsize=3, label=label)
+            for x_at, one in zip(x, value, strict=True):
+                offset, side = ((-6, 3), "right") if at == 0 else ((6, 3), "left")
+                axis.annotate(f"{one:.1f}", (x_at, one), offset, textcoords="offset points", ha=side, fontsize=7)
         axis.set_xticks(range(len(systems)), [RUNGS[system] for system in systems], rotation=30, ha="right", fontsize=8)
-        axis.set_xlim(-0.4, len(systems) - 0.6)
-        axis.set_ylim(0, 105)
+        axis.set_xlim(-0.6, len(systems) - 0.4)
+        axis.set_ylim(max(0.0, 20.0 * np.floor((lowest - 1.0) / 20.0)), 102.0 if lowest > 60.0 else 70.0)
         axis.grid(axis="y", alpha=0.3)
         draws = 1 if document.draws is None else len(document.draws.seeds)
         axis.set_title(f"{title}, {draws} draw{'s' if draws > 1 else ''} of the splits", fontsize=10)
     for row in axes:
         row[0].set_ylabel("share of queries, %")
-    axes[0][0].legend(loc="lower right", fontsize=8)
+    axes[0][-1].legend(loc="upper left", fontsize=8)
     figure.tight_layout()
     for suffix in (".png", ".svg"):
         figure.savefig(out.with_suffix(suffix), dpi=150)

@@ -22,7 +22,14 @@ from pathlib import Path
 from swclip.comparison.comparison import write_curves
 from swclip.comparison.document import FIGURES, ComparisonDocument, DrawnSystem, read_document
 from swclip.comparison.findings import statistical_summary, summary_of_claims
-from swclip.comparison.tables import difference_cell, difference_table, district_table, estimator_table, system_table
+from swclip.comparison.tables import (
+    difference_cell,
+    difference_table,
+    district_table,
+    draws_tables,
+    estimator_table,
+    system_table,
+)
 from swclip.errors import SwclipError
 from swclip.reporting.page import Cell, Row, Table, interval_text, table_markdown
 from swclip.reporting.units import figure_name, metres, percent
@@ -95,13 +102,18 @@ PROOFS: dict[str, tuple[str, tuple[Part, ...]]] = {
 
 
 NOTES = {
+    "cambridge": (
+        "**Limitations.** One survey of one city: queries and gallery share a camera and, within a street, a day. The "
+        "recipes were developed, and the compared systems tuned, on validation photographs of the draw with seed 0; no "
+        "setting was chosen on the other four."
+    ),
     "wuhan": (
         "**Limitations.** The data are one drive: 1,152 frames of one video, about 5 m apart, on one day; no street "
         "was passed twice. Known places therefore measures how well frames of one video match, not how well a place is "
         "recognised on another day; new streets holds out blocks of the drive. Errors are measured against the phone's "
         "GPS, whose stated accuracy is 10 m in the median: differences of a few metres are not meaningful. "
         "Hyper-parameters of the compared systems were chosen on Cambridge."
-    )
+    ),
 }
 """Notes before the first figure of a page."""
 
@@ -206,9 +218,12 @@ def write_page(
     text += ["Errors are WGS84 geodesics in metres; shares are of all queries. Made by"]
     text += ["\n".join(f"    {command}" for command in commands)]
     text += [f"with {versions}; image tower {Path(str(first['image_tower'])).name}.", *omitted]
+    if any(".toml" in command for command in commands):
+        text += ["Recipes of `tuned/` have the bold settings of [tuning.md](tuning.md)."]
     for part, document in documents.items():
         picture = docs / "images" / f"{name}-{part.name}.png"
-        write_curves([picture], document, title=f"{title}: {part.title.lower()}")
+        draw = "" if document.draws is None else f", draw with seed {document.draws.seeds[0]}"
+        write_curves([picture], document, title=f"{title}: {part.title.lower()}{draw}")
         link = os.path.relpath(picture, docs / "results")
         write_figures = comparison_markdown if document.draws is None else draws_markdown
         text += [f"## {part.title}", part.description, write_figures(document).rstrip()]
@@ -271,6 +286,11 @@ def draws_markdown(document: ComparisonDocument) -> str:
             ]
     parts += ["Statistical summary, generated from the figures by fixed rules:"]
     parts += ["\n".join(f"- {sentence}" for sentence in summary_of_claims(document))]
+    parts += [
+        "<details><summary>Figures of each draw</summary>",
+        table_markdown(draws_tables(document)[0][1]),
+        "</details>",
+    ]
     return "\n\n".join(parts) + "\n"
 
 
