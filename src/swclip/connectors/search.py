@@ -135,7 +135,7 @@ def _not_searched(catalogue: Catalogue, area: Area, service: Service) -> str:
         f"{service.title} did not answer for {counts['refused']} of {counts.total() - counts['split']} boxes of the "
         f"area ({lost_km2:.3g} km2 of boxes): {refused}. The first: {first}{asked if counts['pending'] else ''} "
         f"That is no statement that there are no photographs. {catalogue.value('count(*)')} photographs of the other "
-        f"boxes are in {catalogue.path}: run the same command again to ask for the rest; --partial continues without them."
+        f"boxes are in {catalogue.path}: run it again to ask for the rest; --partial continues without them."
     )
 
 
