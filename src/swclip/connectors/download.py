@@ -18,7 +18,7 @@ from swclip.connectors.catalogue import Catalogue, State
 from swclip.connectors.refusal import Refusal
 from swclip.connectors.search import REFUSALS_IN_A_ROW
 from swclip.connectors.service import Item, Service
-from swclip.data.merge import SAME_PLACE_M
+from swclip.data.merge import SAME_PHOTOGRAPH_M
 from swclip.geo.distance import haversine_m
 from swclip.ingest.verification import Verdict, verify_photograph
 
@@ -223,7 +223,7 @@ def drop_duplicates(catalogue: Catalogue, folder: Path) -> None:
         first = group[0]
         lat, lon = np.array([row[1] for row in group]), np.array([row[2] for row in group])
         away_m = float(haversine_m(lat[0], lon[0], lat, lon).max())
-        if away_m > SAME_PLACE_M:
+        if away_m > SAME_PHOTOGRAPH_M:
             detail = f"the same bytes at places {away_m:.0f} m apart; the correct position is unknown."
             rejected += [(row[0], "duplicate-image-other-place", detail) for row in group]
         else:

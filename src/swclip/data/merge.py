@@ -24,7 +24,7 @@ DUPLICATES_NAME = "duplicates.csv"
 MERGED_FROM = "merged_from"
 """Column with the name of the manifest that a row is from."""
 
-SAME_PLACE_M = 25.0
+SAME_PHOTOGRAPH_M = 25.0
 """Positions of byte-identical photographs that are further apart contradict each other."""
 
 _SAME_GROUP_M = 1_000.0
@@ -67,7 +67,7 @@ def merge_manifests(
     within a day. Columns are those of all manifests, empty where one lacks them.
 
     Of the same file, or of byte-identical photographs at one place, those of the first manifest are kept; of
-    byte-identical photographs more than `SAME_PLACE_M` apart none is, because the correct position is unknown.
+    byte-identical photographs more than `SAME_PHOTOGRAPH_M` apart none is, because the correct position is unknown.
 
     Args:
         manifests: Two or more.
@@ -208,7 +208,7 @@ def _without_duplicates(
         if of[rows[0]] == of[rows[-1]]:
             continue  # `prepare` has decided about the photographs of one manifest
         away_m = haversine_m(lat[rows[0]], lon[rows[0]], lat[rows], lon[rows])
-        apart = bool(away_m.max() > SAME_PLACE_M)
+        apart = bool(away_m.max() > SAME_PHOTOGRAPH_M)
         for at, row in enumerate(rows):
             if not apart and of[row] == of[rows[0]]:
                 continue

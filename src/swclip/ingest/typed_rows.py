@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from swclip.data.merge import SAME_PLACE_M
+from swclip.data.merge import SAME_PHOTOGRAPH_M
 from swclip.geo.coordinates import position_problem
 from swclip.geo.distance import haversine_m
 from swclip.ingest.file_names import cell_problem, empty_cell, file_of_name, name_in_cell, stated_name, utf8_problem
@@ -175,10 +175,10 @@ def drop_duplicate_images(rows: list[Row], verdicts: dict[Path, Verdict], ledger
         away_m = haversine_m(lat[0], lon[0], lat, lon)
         far = int(np.argmax(away_m))
         for position, row in enumerate(group):
-            if away_m[far] > SAME_PLACE_M:
+            if away_m[far] > SAME_PHOTOGRAPH_M:
                 twin = group[far] if position == 0 else group[0]
                 apart_m = float(away_m[far] if position == 0 else away_m[position])
-                where = f"{apart_m:.0f} m away" if apart_m > SAME_PLACE_M else "and others farther away"
+                where = f"{apart_m:.0f} m away" if apart_m > SAME_PHOTOGRAPH_M else "and others farther away"
                 detail = f"the same bytes as row {twin.row} ({twin.image}), {where}; the correct position is unknown."
                 rejected[row.index] = Rejection(row.row, row.image, "duplicate-image-other-place", detail)
             elif position > 0:
