@@ -224,3 +224,18 @@ def test_of_several_towers_the_first_with_patches_is_compared(make_model: Callab
         tower.each()[1].has_patches = False
         with pytest.raises(ConfigError, match="no patches in a grid"):
             tower.with_patches(first, second)
+
+
+def test_of_several_towers_only_the_compared_one_sees_the_photographs(
+    make_model: Callable[..., LocatorModel], paths: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    beside = (TowerConfig(tower="builtin:small", size_px=64),)
+    model = make_model(image_side={"size_px": 32, "pooling": "mean", "beside": beside})
+    assert isinstance(model.image_tower, JointTower)
+    model.patches = fit_patch_encoder(model, paths, WIDTH)
+    with evaluating(model):
+        together = pixel_vectors(model, [model.preprocess.read(paths[0])], patches=True).details
+    assert together is not None
+    monkeypatch.setattr(model.image_tower.each()[1], "forward", None)
+    for cache in (None, FeatureCache(tmp_path)):
+        np.testing.assert_array_equal(patch_features(model, paths[:1], cache=cache)[0], together[0])

@@ -82,11 +82,11 @@ class MatchFigures:
 
     def _draw(self, locator: Locator, name: str, answer: Answer, path: Path) -> None:
         from swclip.imaging.decode import decode_photograph
-        from swclip.models.embed_patches import compared_part
+        from swclip.models.embed_patches import compared_side
         from swclip.reporting.answer_figure import MatchedPhotograph, write_match_figure
         from swclip.retrieval.verification import matches_at
 
-        part = compared_part(locator.model)
+        part = compared_side(locator.model).preprocess
         candidates = answer.candidates[:SHOWN]
         matched = matches_at(
             locator.model, locator.gallery, locator.model.preprocess.read(name), [item.image_ids for item in candidates]

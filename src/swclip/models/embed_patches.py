@@ -12,19 +12,17 @@ from jaxtyping import Float, Float32, Int8
 from torch import Tensor
 
 from swclip.errors import ConfigError
-from swclip.imaging.preprocess import JointPreprocess, Preprocess
 from swclip.models.embed import (
     Failure,
     FeatureSource,
     PathLike,
     Progress,
     evaluating,
-    patch_side,
     pixel_batches,
     raise_failures,
 )
 from swclip.models.feature_cache import FeatureCache
-from swclip.models.joint_tower import JointTower
+from swclip.models.image_tower import FrozenSide
 from swclip.models.patches import PatchEncoder, encoder_of, features_and_tokens, patches_from_bytes, patches_to_bytes
 from swclip.models.whitening import Whitening
 
@@ -84,11 +82,11 @@ def fit_patch_encoder(
         InputError: Photographs cannot be decoded.
     """
     sample = list(paths)[:: max(1, -(-len(paths) // photographs))]
-    tower = patch_side(model).image_tower
+    side = compared_side(model)
     tokens, failures, done = list[Float32[np.ndarray, "t c"]](), list[Failure](), 0
     with evaluating(model):
-        for batch in pixel_batches(model.preprocess.read, sample, batch_size, workers, failures):
-            maps = [map_ for map_ in features_and_tokens(tower, batch)[1] if map_ is not None]
+        for batch in pixel_batches(side.preprocess.read, sample, batch_size, workers, failures):
+            maps = [map_ for map_ in features_and_tokens(side.image_tower, batch)[1] if map_ is not None]
             tokens += [map_.reshape(-1, map_.shape[-1]) for map_ in maps]
             done += len(batch)
             if progress is not None:
@@ -127,11 +125,11 @@ def patch_features(
         ArtefactError: The model has no patch features.
         InputError: Photographs cannot be decoded and `failures` is None.
     """
-    encoder = encoder_of(model)
-    if isinstance(cache, FeatureCache) and all(part.shape_px is not None for part in seen_by_towers(model)):
+    encoder, side = encoder_of(model), compared_side(model)
+    if isinstance(cache, FeatureCache) and side.preprocess.shape_px is not None:
         with evaluating(model):
             rows = replace(cache, kind="patches", dtype="int8").mapped(
-                _PatchBytes(model),
+                _PatchBytes(side, encoder),
                 paths,
                 batch_size=batch_size,
                 workers=workers,
@@ -142,8 +140,8 @@ def patch_features(
     undecodable: list[Failure] = []
     patches: list[Int8[np.ndarray, "y x w"] | None] = []
     with evaluating(model):
-        for batch in pixel_batches(model.preprocess.read, paths, batch_size, workers, undecodable):
-            tokens = features_and_tokens(patch_side(model).image_tower, batch)[1]
+        for batch in pixel_batches(side.preprocess.read, paths, batch_size, workers, undecodable):
+            tokens = features_and_tokens(side.image_tower, batch)[1]
             patches += [None if map_ is None else encoder(map_) for map_ in tokens]
             if progress is not None:
                 progress(len(patches), len(paths))
@@ -154,28 +152,24 @@ def patch_features(
     return patches
 
 
-def seen_by_towers(model: LocatorModel) -> tuple[Preprocess, ...]:
-    """The preprocessing for each tower of a model."""
-    return model.preprocess.parts if isinstance(model.preprocess, JointPreprocess) else (model.preprocess,)
-
-
-def compared_part(model: LocatorModel) -> Preprocess:
-    """The preprocessing for the tower whose patches are compared."""
-    towers = model.image_tower.each() if isinstance(model.image_tower, JointTower) else [model.image_tower]
-    patched = next((number for number, tower in enumerate(towers) if tower.has_patches), 0)
-    return seen_by_towers(model)[patched]
+def compared_side(model: LocatorModel) -> FrozenSide:
+    """The tower whose patches are compared, with its preprocessing: as it was before training, where it was tuned; of
+    several towers the first that has patches, so that the others need not see the photographs once more."""
+    tuned = model.frozen_side
+    encoders = model.tower_encoders if tuned is None else (tuned,)
+    return next((encoder for encoder in encoders if encoder.image_tower.has_patches), encoders[0])
 
 
 class _PatchBytes:
-    """A model as the feature cache sees it: its features are the bytes of patch features."""
+    """A tower as the feature cache sees it: its features are the bytes of patch features."""
 
-    def __init__(self, model: LocatorModel) -> None:
-        self._side, self._encoder = patch_side(model), encoder_of(model)
-        self.preprocess, self.logit_scale = model.preprocess, model.logit_scale
+    def __init__(self, side: FrozenSide, encoder: PatchEncoder) -> None:
+        self._side, self._encoder = side, encoder
+        self.preprocess, self.logit_scale = side.preprocess, side.logit_scale
         self.feature_fingerprint = f"{self._side.feature_fingerprint}/patches/{self._encoder.fingerprint}"
 
-    def image_features(self, *pixels: Float[Tensor, "b 3 _ _"]) -> Float[Tensor, "b n"]:
-        _, maps = self._side.image_tower.with_patches(*pixels)
+    def image_features(self, pixels: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b n"]:
+        _, maps = self._side.image_tower.with_patches(pixels)
         tokens = maps.float().permute(0, 2, 3, 1).cpu().numpy()
         stored = [np.frombuffer(patches_to_bytes(self._encoder(map_)), dtype=np.int8) for map_ in tokens]
         return torch.from_numpy(np.stack(stored).astype(np.float32))
