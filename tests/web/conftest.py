@@ -47,3 +47,30 @@ def client(served: Served) -> Iterator[httpx.Client]:
 def photographs(town: Path) -> list[bytes]:
     """The bytes of the town's photographs, in the order of the manifest."""
     return [path.read_bytes() for path in read_manifest(town).image_paths]
+
+
+@pytest.fixture
+def visit(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Open pages of a service; at the end check for requests to other hosts and for errors."""
+    contexts, errors, requests = [], [], []
+
+    def opened(served: Served, width: int = 1280, path: str = "/", *, ready: bool = True, **more: Any) -> Any:
+        context = browser.new_context(viewport={"width": width, "height": 860}, **more)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60_000)
+        page.on("console", lambda message: errors.append(message.text) if message.type != "log" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("request", lambda request: requests.append((served.address, request.url)))
+        page.goto(served.address + path)
+        if ready:
+            page.wait_for_selector("html[data-ready=yes]")
+        page.errors = errors
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert errors == []
+    external = [url for address, url in requests if not url.startswith((address + "/", "blob:", "data:"))]
+    assert external == []

@@ -19,7 +19,7 @@ from swclip.gallery.schema import manifest_details
 from swclip.gallery.store import GalleryStore
 from swclip.reporting.tiles import Tiles
 from swclip.retrieval.locator import Locator
-from swclip.web.responses import points_geojson
+from swclip.web.gallery_description import points_geojson
 from swclip.web.settings import Limits
 from swclip.web.thumbnails import SIDE_PX, Thumbnails
 

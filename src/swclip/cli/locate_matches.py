@@ -15,9 +15,6 @@ if TYPE_CHECKING:
     from swclip.models.patch_matching import PatchMatches
     from swclip.retrieval.locator import Locator
 
-SHOWN = 3
-"""Candidates of an answer that are drawn."""
-
 PictureOf = Callable[[str], bytes | Path | None]
 """The file of a gallery's photograph by its id, or the bytes of its thumbnail; None where there is neither."""
 
@@ -82,15 +79,14 @@ class MatchFigures:
 
     def _draw(self, locator: Locator, name: str, answer: Answer, path: Path) -> None:
         from swclip.imaging.decode import decode_photograph
-        from swclip.models.embed_patches import compared_side
+        from swclip.models.embed_patches import compared_side, patch_features
         from swclip.reporting.answer_figure import MatchedPhotograph, write_match_figure
-        from swclip.retrieval.verification import matches_at
+        from swclip.retrieval.verification import SHOWN, matches_at, patch_source
 
         part = compared_side(locator.model).preprocess
         candidates = answer.candidates[:SHOWN]
-        matched = matches_at(
-            locator.model, locator.gallery, locator.model.preprocess.read(name), [item.image_ids for item in candidates]
-        )
+        (patches,) = patch_features(locator.model, [name])
+        matched = matches_at(patches, patch_source(locator.gallery), [item.image_ids for item in candidates])
         rows = []
         for rank, (candidate, item) in enumerate(zip(candidates, matched, strict=True), start=1):
             source = None if item is None else self.picture_of(item[0])

@@ -17,10 +17,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float64, Int64
+from jaxtyping import Float64, Int8, Int64
 from scipy.special import logsumexp
 
 from swclip.calibration.conformal import Calibration
@@ -28,11 +28,10 @@ from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ConfigError, MismatchError
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.patches import AGAIN, PatchSource
-from swclip.models.embed import evaluating, pixel_vectors
 from swclip.models.patch_matching import PatchMatches, mutual_matches, patch_similarities
 
-if TYPE_CHECKING:
-    from swclip.models.locator_model import LocatorModel
+SHOWN = 3
+"""Candidates of an answer whose matching patches are shown."""
 
 PhotographsOf = Callable[[int], Int64[np.ndarray, " p"]]
 """The photographs at a candidate, as rows of the gallery."""
@@ -134,28 +133,30 @@ def log_factors(
     return factors
 
 
+def patch_source(gallery: Gallery) -> PatchSource:
+    """The patch features of a gallery, whose matches can be shown.
+
+    Raises:
+        ConfigError: The gallery has none.
+    """
+    if not isinstance(gallery.verifier, PatchSource):
+        raise ConfigError(f"the gallery has no patch features, whose matches are shown; make it again with: {AGAIN}")
+    return gallery.verifier
+
+
 def matches_at(
-    model: LocatorModel, gallery: Gallery, pixels: Any, candidates: Sequence[Sequence[str]]
+    query: Int8[np.ndarray, "y x w"] | None, source: PatchSource, candidates: Sequence[Sequence[str]]
 ) -> list[tuple[str, PatchMatches] | None]:
     """The patches that match between a query and the most similar photograph at each of several candidates.
 
     Args:
-        model: The gallery's model.
-        gallery: The gallery, with patch features.
-        pixels: The query, preprocessed.
+        query: Patch features of the query; None where it has none.
+        source: Patch features of the gallery.
         candidates: Ids of the photographs at each candidate.
 
     Returns:
         For each candidate the photograph and its matches, None where no photograph has patch features.
-
-    Raises:
-        ConfigError: The gallery has no patch features.
     """
-    source = gallery.verifier
-    if not isinstance(source, PatchSource):
-        raise ConfigError(f"the gallery has no patch features, whose matches are shown; make it again with: {AGAIN}")
-    with evaluating(model):
-        query = (pixel_vectors(model, [pixels], whitened=False, patches=True).details or (None,))[0]
     shown: list[tuple[str, PatchMatches] | None] = []
     for image_ids in candidates:
         patches = {

@@ -21,6 +21,7 @@ from swclip.versions import own_version
 from swclip.web import responses as schemas
 from swclip.web.admission import Keys, client_name
 from swclip.web.form import request_schema
+from swclip.web.gallery_description import GalleryResponse, gallery_response, points_geojson
 from swclip.web.middleware import METRICS_TYPE, CrossOrigin, Guard
 from swclip.web.problems import Problem, documented, install
 from swclip.web.service import Service
@@ -119,9 +120,7 @@ def create_app(
 def _api(service: Service, keys: Keys, thumbnails: Thumbnails | None, tiles: Tiles | None) -> APIRouter:
     """The API, which the page uses too."""
     gallery = service.locator.gallery
-    description = schemas.gallery_response(
-        service.locator, service.limits, thumbnails=thumbnails is not None, tiles=tiles
-    )
+    description = gallery_response(service.locator, service.limits, thumbnails=thumbnails is not None, tiles=tiles)
     problems = documented(*_COMMON_PROBLEMS, *(("key-needed",) if len(keys) else ()))
     api = APIRouter(prefix="/v2", dependencies=[Security(_access_check(service, keys))], responses=problems)
 
@@ -137,7 +136,7 @@ def _api(service: Service, keys: Keys, thumbnails: Thumbnails | None, tiles: Til
         return Response(result.model_dump_json(), headers={"Cache-Control": "no-store"}, media_type="application/json")
 
     @api.get("/gallery", summary="Describe the gallery")
-    async def describe() -> schemas.GalleryResponse:
+    async def describe() -> GalleryResponse:
         return description
 
     @api.get(
@@ -154,7 +153,7 @@ def _api(service: Service, keys: Keys, thumbnails: Thumbnails | None, tiles: Til
             service.limits.max_points, ge=1, le=service.limits.max_points, description="Maximum number of points."
         ),
     ) -> Response:
-        content = json.dumps(schemas.points_geojson(gallery, limit), separators=(",", ":"), ensure_ascii=False)
+        content = json.dumps(points_geojson(gallery, limit), separators=(",", ":"), ensure_ascii=False)
         return Response(content, media_type=_GEOJSON, headers={"Cache-Control": "private, max-age=300"})
 
     if thumbnails is not None:

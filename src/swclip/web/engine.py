@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -18,10 +18,12 @@ from swclip.calibration.region_of_answer import RegionBuilder, RegionRequest, ou
 from swclip.errors import ArtefactError
 from swclip.imaging.preprocess import Pixels
 from swclip.models.embed import evaluating, pixel_vectors
+from swclip.models.patch_matching import PatchMatches
 from swclip.models.photograph_vectors import PhotographVectors
 from swclip.retrieval.evidence import Evidence
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.prior import Weights
+from swclip.retrieval.verification import SHOWN, matches_at, patch_source
 
 LEVELS: tuple[float, ...] = tuple(round(0.5 + step / 100, 2) for step in range(46))
 """Coverage levels, 0.5 to 0.95."""
@@ -128,6 +130,7 @@ class LocateTask:
         estimator: How the point is estimated.
         top_k: Number of candidates listed.
         prior: Prior weights of the candidates; None without a prior.
+        matches: Whether to state the patches that match between photographs and their best candidates.
     """
 
     pixels: tuple[Pixels, ...]
@@ -137,6 +140,7 @@ class LocateTask:
     estimator: EstimatorName = ESTIMATOR
     top_k: int = 5
     prior: Weights | None = None
+    matches: bool = False
 
 
 @dataclass(frozen=True, eq=False)
@@ -148,12 +152,15 @@ class LocatedAnswer:
         cells: The cells that the candidates reach.
         mass: (C,) posterior mass of each cell.
         regions: The regions.
+        matches: Of each photograph, where requested, for each of the best candidates the gallery's photograph that is
+            most similar to it and the patches that match; None where none has patch features.
     """
 
     answer: Answer
     cells: RegionCells
     mass: Float64[np.ndarray, " c"]
     regions: PosteriorRegions
+    matches: tuple[list[tuple[str, PatchMatches] | None], ...] | None = None
 
 
 class Engine:
@@ -179,20 +186,21 @@ class Engine:
         Raises:
             ArtefactError: The model's embeddings are not finite.
         """
-        query = self._embed([pixels for task in tasks for pixels in task.pixels])
+        query = self._embed([pixels for task in tasks for pixels in task.pixels], any(task.matches for task in tasks))
         evidence, in_area = self.locator.evidence(query), self.locator.in_area_probability(query)
         answers: list[list[LocatedAnswer]] = []
         start = 0
         for task in tasks:
             rows = slice(start, start + len(task.pixels))
             start = rows.stop
-            answers.append(self._answer(evidence.rows(rows), task, None if in_area is None else in_area[rows]))
+            located = self._answer(evidence.rows(rows), task, None if in_area is None else in_area[rows])
+            answers.append(self._with_matches(located, query.take(rows)) if task.matches else located)
         return answers
 
-    def _embed(self, pixels: list[Pixels]) -> PhotographVectors:
-        model = self.locator.model
+    def _embed(self, pixels: list[Pixels], with_patches: bool) -> PhotographVectors:
+        model, needed = self.locator.model, self.locator.vectors_needed
         with evaluating(model), torch.inference_mode():
-            query = pixel_vectors(model, pixels, **self.locator.vectors_needed)
+            query = pixel_vectors(model, pixels, **{**needed, "patches": needed["patches"] or with_patches})
         if not query.finite.all():
             raise ArtefactError("the model's embeddings are not finite; its training diverged, train it again.")
         return query
@@ -230,6 +238,17 @@ class Engine:
             regions = regions_by_level(mass, cells, level_thresholds(calibration, area))
             located.append(LocatedAnswer(record, cells, mass, regions))
         return located
+
+    def _with_matches(self, located: list[LocatedAnswer], query: PhotographVectors) -> list[LocatedAnswer]:
+        """Answers with the matches of their photographs, one each, or of all of them where one answers all."""
+        source, details = patch_source(self.locator.gallery), query.details or (None,) * len(query)
+        with_matches = []
+        for row, item in enumerate(located):
+            candidates = [candidate.image_ids for candidate in item.answer.candidates[:SHOWN]]
+            compared = details if len(located) == 1 else details[row : row + 1]
+            matches = tuple(matches_at(patches, source, candidates) for patches in compared)
+            with_matches.append(replace(item, matches=matches))
+        return with_matches
 
     def _with_prior(self, prior: Weights | None) -> Locator:
         """The locator restricted by a prior; the last one is cached, since requests often repeat a prior."""

@@ -46,6 +46,11 @@ class LocateOptions(BaseModel):
     top_k: int = Field(5, ge=1, le=50, description="Number of candidates listed with an answer.")
     region: float = Field(0.8, ge=0.5, le=0.95, description="Nominal coverage of the prediction region.")
     include_posterior: bool = Field(False, description="List the cells of the posterior.")
+    matches: bool = Field(
+        False,
+        description="State the patches that match between a photograph and its three best candidates, for a gallery "
+        "with patch features.",
+    )
     compare_exif: bool = Field(
         False, description="State the distance to the photograph's EXIF position, which is not used for the answer."
     )

@@ -1,26 +1,19 @@
-"""The responses of version 2: the record of an answer, and fields that only the service has."""
+"""The responses to requests for answers: the record of an answer, and fields that only the service has."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Literal
 
 import h3
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from swclip.answers.record import Answer
-from swclip.calibration.posterior_config import ESTIMATOR_NAMES
-from swclip.data.attribution import licence_url
-from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import geodesic_m
-from swclip.reporting.tiles import Tiles
-from swclip.retrieval.locator import Locator
-from swclip.versions import own_version
+from swclip.models.patch_matching import PatchMatches
 from swclip.web.engine import LevelRegion, LocatedAnswer
 from swclip.web.problems import ProblemDetail
-from swclip.web.settings import Limits
 
 Probability = Field(ge=0.0, le=1.0)
 
@@ -77,6 +70,33 @@ class ExifComparison(Model):
     distance_m: float | None = Field(description="Distance from the answer's point in metres (WGS84 geodesic).")
 
 
+class PatchPair(Model):
+    """A patch of the photograph and one of the gallery's photograph, each the most similar one of the other."""
+
+    query: tuple[float, float] = Field(
+        description="Centre of the photograph's patch: shares, from 0 to 1, of the width and height of what the model "
+        "sees of it (`matches` of /v2/gallery)."
+    )
+    photograph: tuple[float, float] = Field(description="The same of the patch of the gallery's photograph.")
+    cosine: float = Field(ge=0, le=1, description="Similarity of the two patches.")
+
+
+class CandidateMatches(Model):
+    """What a photograph and a candidate have in common."""
+
+    candidate: int = Field(ge=0, description="Number of the candidate in `answer.candidates`, from 0.")
+    image_id: str = Field(description="The photograph there whose patches are most similar.")
+    total: int = Field(ge=0, description="Number of matches.")
+    pairs: list[PatchPair] = Field(description="The most similar of them, the best first.")
+
+
+class PhotographMatches(Model):
+    """The matches of a photograph of the request."""
+
+    photograph: int = Field(ge=0, description="Its number in the request.")
+    candidates: list[CandidateMatches] = Field(description="The best candidates that have patch features.")
+
+
 class Result(Model):
     """An answer to one photograph or to several combined ones, or the reason why there is none."""
 
@@ -86,6 +106,7 @@ class Result(Model):
     )
     posterior: Posterior | None = Field(description="Present where requested.")
     exif: list[ExifComparison] | None = Field(description="Present where requested: one per photograph of the result.")
+    matches: list[PhotographMatches] | None = Field(description="Present where requested: one per photograph.")
     problem: ProblemDetail | None
 
 
@@ -98,69 +119,6 @@ class LocateResponse(Model):
     results: list[Result]
 
 
-class City(Model):
-    """A city of the gallery."""
-
-    name: str | None
-    candidates: int = Field(ge=0)
-
-
-class CalibrationInfo(Model):
-    """How the regions were calibrated."""
-
-    queries: int = Field(ge=0, description="Validation queries.")
-    protocol: str | None = Field(
-        description="Split protocol of these queries, such as known-places: certainty is calibrated for photographs "
-        "taken under the same conditions. Null where it is not known."
-    )
-    in_area_threshold: float | None = Field(
-        description="Answers with a smaller `in_area_probability` abstain. Null where that is not calibrated."
-    )
-    resolution: int
-    spread_m: float = Field(description="Least spread of a candidate over the cells near it, of all areas.")
-    areas: list[str] = Field(description="Areas that are calibrated on validation queries of their own.")
-
-
-class TilesInfo(Model):
-    """Map tiles that the page draws below the points."""
-
-    url: str
-    attribution: str
-    max_zoom: int = Field(ge=0, description="Largest zoom level of the tiles.")
-
-
-class LimitsInfo(Model):
-    """Limits on requests."""
-
-    max_upload_bytes: int
-    max_request_bytes: int
-    max_files: int
-    max_pixels: int
-    timeout_s: float
-
-
-class GalleryResponse(Model):
-    """Description of the gallery."""
-
-    version: Literal["2"] = "2"
-    model: str = Field(description="Fingerprint of the model.")
-    made_with: str = Field(description="Version of swclip that runs the service.")
-    candidates: int = Field(ge=1)
-    photographs: int = Field(ge=0)
-    cities: list[City] = Field(description="Most candidates first.")
-    bbox_deg: tuple[float, float, float, float] = Field(description="South, west, north, east.")
-    area_km2: float = Field(ge=0, description="Area of the cells that its candidates reach.")
-    estimators: list[str]
-    posterior: dict[str, Any] = Field(description="How scores become probabilities.")
-    calibration: CalibrationInfo | None
-    thumbnails: bool = Field(description="Whether /v2/gallery/photographs is available.")
-    licence_urls: dict[str, str] = Field(
-        description="Addresses of the texts of the photographs' licences, where they are known."
-    )
-    tiles: TilesInfo | None
-    limits: LimitsInfo
-
-
 class Health(Model):
     """The service is alive, or ready."""
 
@@ -169,7 +127,6 @@ class Health(Model):
 
 _DIGITS = 6  # of a cell's mass: further digits depend on the batch of the photograph
 _DEGREES = 6  # of a position: 0.1 m
-_SEED = 0  # of the sample of a large gallery's points
 
 
 def result_of(
@@ -196,8 +153,26 @@ def result_of(
         answer=answer,
         posterior=None if max_cells is None else posterior_of(located, max_cells),
         exif=None if exif is None else [_comparison(point, position) for position in exif],
+        matches=None
+        if located.matches is None
+        else [_matches(*pair) for pair in zip(photographs, located.matches, strict=True)],
         problem=None,
     )
+
+
+def _matches(photograph: int, matches: Sequence[tuple[str, PatchMatches] | None]) -> PhotographMatches:
+    candidates = []
+    for number, item in enumerate(matches):
+        if item is None:
+            continue
+        image_id, patches = item
+        centres = (values.round(4).tolist() for values in patches.centres())
+        pairs = [
+            PatchPair(query=start, photograph=stop, cosine=_rounded(cosine))
+            for start, stop, cosine in zip(*centres, patches.cosine.tolist(), strict=True)
+        ]
+        candidates.append(CandidateMatches(candidate=number, image_id=image_id, total=patches.total, pairs=pairs))
+    return PhotographMatches(photograph=photograph, candidates=candidates)
 
 
 def posterior_of(located: LocatedAnswer, max_cells: int) -> Posterior:
@@ -246,79 +221,3 @@ def _comparison(point: tuple[float, float], exif: tuple[float, float] | None) ->
 
 def _rounded(probability: float) -> float:
     return round(min(1.0, float(probability)), _DIGITS)
-
-
-def gallery_response(locator: Locator, limits: Limits, *, thumbnails: bool, tiles: Tiles | None) -> GalleryResponse:
-    """The description of a gallery."""
-    gallery, calibration = locator.gallery, locator.calibration
-    cities = Counter(gallery.cities).most_common()
-    low, high = gallery.positions_deg.min(axis=0), gallery.positions_deg.max(axis=0)
-    return GalleryResponse(
-        model=locator.model.fingerprint,
-        made_with=own_version(),
-        candidates=len(gallery),
-        photographs=len(gallery.image_ids),
-        cities=[City(name=name, candidates=count) for name, count in cities],
-        bbox_deg=(float(low[0]), float(low[1]), float(high[0]), float(high[1])),
-        area_km2=locator.region_cells.total_area_km2,
-        estimators=list(ESTIMATOR_NAMES),
-        posterior=locator.posterior.to_dict(),
-        calibration=None
-        if calibration is None
-        else CalibrationInfo(
-            queries=len(calibration),
-            protocol=calibration.protocol,
-            in_area_threshold=None if calibration.in_area is None else calibration.in_area.threshold,
-            resolution=calibration.resolution,
-            spread_m=min(locator.region_cells.spread_m.values()),
-            areas=calibration.calibrated_areas,
-        ),
-        thumbnails=thumbnails,
-        licence_urls=_licence_urls(gallery),
-        tiles=None
-        if tiles is None
-        else TilesInfo(url=tiles.url, attribution=tiles.attribution, max_zoom=tiles.max_zoom),
-        limits=LimitsInfo(
-            max_upload_bytes=limits.upload_bytes,
-            max_request_bytes=limits.request_bytes,
-            max_files=limits.max_files,
-            max_pixels=limits.pixels,
-            timeout_s=limits.timeout_s,
-        ),
-    )
-
-
-def _licence_urls(gallery: Gallery) -> dict[str, str]:
-    if gallery.image_attribution is None:
-        return {}
-    names = (name for name in gallery.image_attribution["licence"].unique().to_pylist() if name is not None)
-    return {name: url for name in sorted(names) if (url := licence_url(name)) is not None}
-
-
-def points_geojson(gallery: Gallery, max_points: int) -> dict[str, Any]:
-    """The candidates as GeoJSON: one MultiPoint per city, longitude first.
-
-    Args:
-        gallery: The gallery.
-        max_points: Maximum number of points; of more candidates a fixed random sample is taken.
-    """
-    rows = np.arange(len(gallery))
-    if len(rows) > max_points:
-        rows = np.sort(np.random.default_rng(_SEED).choice(len(rows), max_points, replace=False))
-    by_city: dict[str | None, list[int]] = {}
-    for row in rows.tolist():
-        by_city.setdefault(gallery.cities[row], []).append(row)
-    lon_lat = gallery.positions_deg[:, ::-1].round(_DEGREES)
-    return {
-        "type": "FeatureCollection",
-        "candidates": len(gallery),
-        "shown": len(rows),
-        "features": [
-            {
-                "type": "Feature",
-                "properties": {"city": city},
-                "geometry": {"type": "MultiPoint", "coordinates": lon_lat[city_rows].tolist()},
-            }
-            for city, city_rows in by_city.items()
-        ],
-    }

@@ -23,6 +23,7 @@ from swclip.web.batching import Batcher, ClosedError, QueueFullError
 from swclip.web.decoding import Decoded, DecoderError, Decoders, Encoded
 from swclip.web.engine import Engine, LocatedAnswer, LocateTask, nearest_level
 from swclip.web.form import PHOTOGRAPHS, LocateOptions, read_body, read_form, read_options, request_too_large
+from swclip.web.gallery_description import matches_info
 from swclip.web.middleware import Meters
 from swclip.web.problems import Problem, busy, invalid
 from swclip.web.settings import Limits
@@ -61,6 +62,7 @@ class Service:
     def __init__(self, locator: Locator, limits: Limits) -> None:
         self.engine, self.limits, self.meters = Engine(locator), limits, Meters()
         self.locator = locator
+        self._has_patches = matches_info(locator) is not None
         self.rate = RateLimiter(limits.rate_per_minute)
         self.admission = Admission(limits.concurrency, limits.queue)
         self.decoders = Decoders(limits.decoders, limits.decode_s)
@@ -111,6 +113,8 @@ class Service:
     ) -> schemas.LocateResponse:
         if not photographs:
             raise invalid(PHOTOGRAPHS, "is missing; send at least one photograph.")
+        if options.matches and not self._has_patches:
+            raise invalid("matches", "needs a gallery with patch features, which this one does not have; leave it out.")
         prior = await self._in_thread(partial(self._prior, options), deadline)
         decoded = await self._decoded(photographs, options, deadline)
         photographs.clear()  # frees the memory, which may be large
@@ -128,6 +132,7 @@ class Service:
             options.estimator or ESTIMATOR,
             options.top_k,
             prior,
+            options.matches,
         )
         located = await self._submit(task, deadline)
         groups = [[number for number, _ in usable]] if options.combined else [[number] for number, _ in usable]
@@ -137,7 +142,9 @@ class Service:
             deadline,
         )
         results += [
-            schemas.Result(photographs=[number], answer=None, posterior=None, exif=None, problem=problem.body())
+            schemas.Result(
+                photographs=[number], answer=None, posterior=None, exif=None, matches=None, problem=problem.body()
+            )
             for number, problem in problems.items()
         ]
         return schemas.LocateResponse(

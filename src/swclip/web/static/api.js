@@ -44,6 +44,7 @@ export async function locate(files, options, signal) {
   for (const file of files) form.append("photographs", file, "photograph");
   form.append("include_posterior", "true");
   if (options.combined) form.append("combined", "true");
+  if (options.matches) form.append("matches", "true");
   if (options.exif) form.append("compare_exif", "true");
   if (options.city) form.append("city", options.city);
   if (options.area) {

@@ -96,8 +96,14 @@ function showResult(i) {
   const result = results[i];
   problem(result?.problem && photographs.files.length > 1 ? `${photographs.files[i].name}: ${result.problem.detail}` : result?.problem?.detail);
   const combined = result?.photographs?.length > 1 ? result.photographs.length : 0;
-  if (result?.answer) show(result, { shared: false, combined, all: combined === photographs.files.length });
+  if (result?.answer) show(result, { shared: false, combined, all: combined === photographs.files.length, matches: matchesOf(result, i) });
   else clear();
+}
+
+// What the service says of the matches of the i-th photograph, and how to draw them; null where it says nothing.
+function matchesOf({ matches }, i) {
+  const of = matches?.length > 1 ? matches.find((item) => item.photograph === i) : matches?.[0];
+  return of ? { file: photographs.files[i], candidates: of.candidates, centralSquare: gallery.matches.central_square } : null;
 }
 
 const status = (text) => { byId("status").textContent = text; };
@@ -119,7 +125,7 @@ async function locate() {
   byId("answer").classList.add("stale");
   history.replaceState(null, "", location.pathname);  // removes the link of a shared answer
   const options = {
-    combined: files.length > 1 && byId("combined").checked, exif: byId("exif").checked, area: area.area, city: byId("within-city").value,
+    matches: Boolean(gallery?.matches && gallery.thumbnails), combined: files.length > 1 && byId("combined").checked, exif: byId("exif").checked, area: area.area, city: byId("within-city").value,
   };
   const onResults = (sofar) => {
     results = sofar;

@@ -1,5 +1,6 @@
 // The answer as text, beside the map.
 import { thumbnail } from "/static/api.js";
+import { matchNodes } from "/static/matches.js";
 import { area, degrees, metres, percent, plural, similarity } from "/static/words.js";
 
 const byId = (id) => document.getElementById(id);
@@ -19,7 +20,7 @@ function calibratedOn(region, protocol) {
     || " of the gallery’s area");
 }
 
-export function showAnswer({ answer, exif }, { shared, hasThumbnails, licenceUrls, combined, all, oneCity, protocol, inAreaThreshold }) {
+export function showAnswer({ answer, exif }, { shared, hasThumbnails, licenceUrls, combined, all, oneCity, protocol, inAreaThreshold, matches }) {
   byId("answer").hidden = false;
   byId("answer-title").textContent = shared ? "A shared answer" : combined
     ? `Answer to ${all ? "all" : combined} photographs together` : "Answer";
@@ -35,7 +36,7 @@ export function showAnswer({ answer, exif }, { shared, hasThumbnails, licenceUrl
   setText("calibration", answer.region.calibrated
     ? `Calibrated on ${calibratedOn(answer.region, protocol)}: there, regions contained the true position this often.`
     : "Not calibrated: the region contains this share of the model’s probability, which may be overconfident.");
-  showPlaces(answer, hasThumbnails, licenceUrls);
+  showPlaces(answer, hasThumbnails, licenceUrls, matches);
 }
 
 // The text that changes with the slider.
@@ -89,9 +90,10 @@ function credit(candidate, licenceUrls) {
   return line;
 }
 
-function showPlaces(answer, hasThumbnails, licenceUrls) {
+function showPlaces(answer, hasThumbnails, licenceUrls, matches) {
   const list = byId("places");
   for (const image of list.querySelectorAll("img")) URL.revokeObjectURL(image.src);
+  for (const figure of list.querySelectorAll("figure")) figure.release();
   list.replaceChildren(...answer.candidates.map((candidate, i) => {
     const item = document.createElement("li"), button = document.createElement("button");
     const share = document.createElement("span"), where = document.createElement("span");
@@ -115,6 +117,8 @@ function showPlaces(answer, hasThumbnails, licenceUrls) {
     item.append(button);
     const shown = hasThumbnails && count ? credit(candidate, licenceUrls) : null;
     if (shown) item.append(shown);
+    const matching = matches?.candidates.find((of) => of.candidate === i);
+    if (matching) item.append(...matchNodes(matches.file, matching, matches.centralSquare, i + 1));
     return item;
   }));
 }
