@@ -70,6 +70,14 @@ def as_earlier(answer: dict[str, Any]) -> dict[str, Any]:
     return answer
 
 
+def test_unknown_licences_are_empty_in_csv() -> None:
+    answer = sample_answers()[0]
+    credits = {"image_licences": ("CC0-1.0", None), "image_authors": (None, "Ada"), "image_source_urls": (None, None)}
+    first = answer.candidates[0].model_copy(update=credits)
+    row = next(csv.DictReader(io.StringIO(as_text([answer.model_copy(update={"candidates": (first,)})], "csv"))))
+    assert [row[name] for name in CREDITS] == ["CC0-1.0;", ";Ada", ";"]
+
+
 def test_kml_of_version_1_has_only_more_fields() -> None:
     # Another change here breaks programs that read these files; it needs a new ANSWER_VERSION and new files here.
     text = as_text(sample_answers(), "kml").replace('<SimpleField type="double" name="in_area_probability"/>', "", 1)

@@ -124,6 +124,7 @@ def test_name_is_resolved_by_one_request_that_says_who_asks(geocoder: Geocoder) 
         "name": LEEDS["display_name"],
         "attribution": CREDIT,
     }
+    assert result.city == "Leeds"
     assert result.area.boxes_deg[0].bbox == pytest.approx((-1.8, 53.7, -1.6, 53.9))
     ((path, query, agent),) = geocoder.requests
     assert (path, query["format"], query["polygon_geojson"]) == ("/search", "jsonv2", "1")
@@ -136,6 +137,7 @@ def test_ambiguous_name_lists_ids_and_an_id_is_accepted(geocoder: Geocoder) -> N
     assert "--area R118362  Leeds, West Yorkshire, England, United Kingdom (city, 292.1 km²)" in str(raised.value)
     assert "--area R1255  Leeds, Maidstone" in str(raised.value)
     assert requested_area("r1255", geocoder=geocoder.url).request["name"] == KENT["display_name"]
+    assert requested_area("r1255", geocoder=geocoder.url).city == "Leeds"
 
 
 def test_unknown_names_and_points(geocoder: Geocoder) -> None:

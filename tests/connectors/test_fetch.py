@@ -101,7 +101,21 @@ def test_the_python_name_fetches_a_city_by_its_name(tmp_path: Path) -> None:
     assert (result.plan.found, sum(result.plan.filtered.values())) == (len(late), 0)
     assert result.manifest is not None
     assert len(result.manifest) == result.photographs <= len(late)
+    assert set(result.manifest.frame["city"]) == {"Leeds"}
     assert by_id.plan.found == len(records)
+
+
+def test_a_place_with_more_photographs_than_an_answer_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    records = Photographs.generated(100, LEEDS).records
+    dense = [replace(record, lat_deg=53.80131, lon_deg=-1.54713) for record in records[:90]] + records[90:]
+    with StandIn(Photographs(dense)) as server:
+        assert fetched(server, tmp_path / "all").photographs == 100
+        monkeypatch.setattr(panoramax, "MOST", 60)
+        with pytest.raises(ServiceError, match=r"1 x full\. The first: .* than the 60 that it names"):
+            fetched(server, tmp_path / "out")
+        result = fetched(server, tmp_path / "out", partial=True)
+    assert (result.photographs, result.missing) == (70, {"box: full": 1})
+    assert "than the 60 that it names" in (tmp_path / "out/rejected.csv").read_text()
 
 
 def test_a_polygon_takes_no_photograph_outside_it(photographs: Photographs, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import math
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +16,7 @@ from hypothesis.extra import numpy as arrays
 from safetensors.numpy import load_file, save_file
 
 from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.data.attribution import attribution_table
 from swclip.errors import ArtefactError, InputError
 from swclip.export import embeddings as embeddings_module
 from swclip.export.embeddings import dequantize, quantize, read_embeddings, similarity, write_embeddings
@@ -80,6 +82,17 @@ def test_hubness_goes_with_it(gallery: Gallery, tmp_path: Path) -> None:
     again = read_embeddings(tmp_path / "g.safetensors").image_hubness
     assert again is not None
     np.testing.assert_array_equal(again, hubness)
+
+
+def test_attribution_goes_with_it(gallery: Gallery, tmp_path: Path) -> None:
+    shown = {"licence": ["CC-BY-4.0", None, "CC-BY-4.0", None], "author": ["Ada", None, "Bo", None]}
+    table = attribution_table(pd.DataFrame(shown, dtype=object))
+    write_embeddings(tmp_path / "g.safetensors", dataclasses.replace(gallery, image_attribution=table))
+    again = read_embeddings(tmp_path / "g.safetensors").image_attribution
+    assert again is not None
+    assert {name: again[name].to_pylist() for name in shown} == shown
+    write_embeddings(tmp_path / "without.safetensors", gallery)
+    assert read_embeddings(tmp_path / "without.safetensors").image_attribution is None
 
 
 def test_gallery_without_photographs(gallery: Gallery, tmp_path: Path) -> None:

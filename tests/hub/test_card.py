@@ -97,7 +97,9 @@ def test_no_numbers_without_a_report(facts: CardFacts) -> None:
 def test_describes_the_training_data(facts: CardFacts) -> None:
     areas = (Area("Leeds", 1200, 53.79, -1.56, 53.82, -1.53), Area(None, 34, -0.01, 179.99, 0.01, -179.99))
     licences = (("CC BY-SA 4.0", 1200), (None, 34))
-    data = TrainingData(1234, 56, "new-streets", areas, "2019-05-02", "2021-11-30", 1000, licences)
+    data = TrainingData(
+        1234, 56, "new-streets", areas, "2019-05-02", "2021-11-30", 1000, licences, (("Panoramax", 1234),), 57
+    )
     text = model_card(dataclasses.replace(facts, data=data, bank=9, cells=77, regions=True))
     for expected in (
         "1,234 photographs; 56 more selected the best weights",
@@ -106,6 +108,8 @@ def test_describes_the_training_data(facts: CardFacts) -> None:
         "| (no city) | 34 | -0.01 to 0.01 | 179.99 to -179.99 |",
         "Taken from 2019-05-02 to 2021-11-30 (1,000 of them state a time).",
         "CC BY-SA 4.0 (1,200), not recorded (34)",
+        "Their sources: Panoramax (1,234).",
+        "57 authors are stated",
         "embeddings of 9 training photographs",
         "names the 77 map cells",
         "street views of Leeds",

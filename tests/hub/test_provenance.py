@@ -48,10 +48,27 @@ def test_summarises_only_the_training_split(tmp_path: Path) -> None:
     manifest, splits = written(
         tmp_path,
         [
-            row("a", 53.8012, -1.5499, city="Leeds", captured_at=day("2019-05-02 10:00"), licence="CC BY-SA 4.0"),
-            row("b", 53.8191, -1.5401, city="Leeds", captured_at=day("2021-11-30 23:59"), licence="CC BY-SA 4.0"),
+            row(
+                "a",
+                53.8012,
+                -1.5499,
+                city="Leeds",
+                captured_at=day("2019-05-02 10:00"),
+                licence="CC BY-SA 4.0",
+                author="Ada",
+                source="Panoramax",
+            ),
+            row(
+                "b",
+                53.8191,
+                -1.5401,
+                city="Leeds",
+                captured_at=day("2021-11-30 23:59"),
+                licence="CC BY-SA 4.0",
+                author="Bo",
+            ),
             row("c", -33.8605, 151.205, city="Sydney"),
-            row("v", 53.9, -1.0, "val", city="York", captured_at=day("1999-01-01"), licence="secret"),
+            row("v", 53.9, -1.0, "val", city="York", captured_at=day("1999-01-01"), licence="secret", author="Eve"),
             row("q", 10.0, 10.0, "query", city="Nowhere", captured_at=day("2030-01-01")),
             row("g", 11.0, 11.0, "gallery", city="Buffer"),
         ],
@@ -61,6 +78,7 @@ def test_summarises_only_the_training_split(tmp_path: Path) -> None:
     assert (data.photographs, data.validation, data.protocol) == (3, 1, "new-streets")
     assert (data.first, data.last, data.dated) == ("2019-05-02", "2021-11-30", 2)
     assert data.licences == (("CC BY-SA 4.0", 2), (None, 1))
+    assert (data.sources, data.authors) == (((None, 2), ("Panoramax", 1)), 2)
     assert data.areas == (
         Area("Leeds", 2, 53.8, -1.55, 53.82, -1.54),
         Area("Sydney", 1, -33.87, 151.2, -33.86, 151.21),

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 
-from swclip.cli.prepare import PanoramaOptions
+from swclip.cli.options import ViewsOptions
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.protocols import split
 from swclip.errors import ConfigError, InputError
@@ -228,19 +228,19 @@ def test_gpano_is_read_and_contradictions_are_named() -> None:
 
 
 def test_options_of_the_command_line() -> None:
-    assert PanoramaOptions().options() is None
-    chosen = PanoramaOptions(
-        view_headings=[0.0, 120.0], view_fov=60.0, view_size="320x240", panoramas="all", level=False
-    )
-    assert chosen.options() == ViewOptions(
+    assert ViewsOptions().options() is None
+    chosen = ViewsOptions(view_headings=[0.0, 120.0], view_fov=60.0, view_size="320x240", level=False)
+    assert chosen.options("all") == ViewOptions(
         None, (0.0, 120.0), fov_deg=60.0, width_px=320, height_px=240, level=False, panoramas="all"
     )
-    square = PanoramaOptions(views=8, view_size="128", view_pitch=10.0).options()
+    square = ViewsOptions(views=8, view_size="128", view_pitch=10.0).options()
     assert square == ViewOptions(8, pitch_deg=10.0, width_px=128, height_px=128)
     with pytest.raises(ConfigError, match="add --views 4"):
-        PanoramaOptions(view_fov=60.0).options()
+        ViewsOptions(view_fov=60.0).options()
+    with pytest.raises(ConfigError, match="add --views 4"):
+        ViewsOptions().options("all")
     with pytest.raises(ConfigError, match="--view-size 3x4x5"):
-        PanoramaOptions(views=4, view_size="3x4x5").options()
+        ViewsOptions(views=4, view_size="3x4x5").options()
 
 
 def test_views_are_not_written_into_the_folder_of_the_panoramas(source: Path) -> None:

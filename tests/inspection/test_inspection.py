@@ -169,4 +169,4 @@ def test_published_splits_come_first() -> None:
     assert best is not None
     assert best is trials[0]
     assert (best.protocol, best.queries) == ("published", 72)
-    assert best.command[-3:] == ["published", "--out", "data/published.parquet"]
+    assert best.command[-3:] == ["published", "--out", "data/splits.parquet"]

@@ -108,16 +108,34 @@ def test_a_folder_with_another_run_is_refused(
     with pytest.raises(ConfigError, match="another configuration"):
         train(*data, small(seed=1), finished)
     manifest, splits = data
-    # The same file, written again with another seed: a query of the one may be trained on in the other.
+    # Another draw: a query of the one may be trained on in the other. And another gallery of the same draw.
     swap = {"query": "train", "train": "query"}
     frame = splits.frame.assign(split=[swap.get(name, name) for name in splits.frame["split"]])
-    copy = tmp_path / "run"
-    shutil.copytree(finished, copy)
-    record = json.loads((copy / "run.json").read_text())
-    other = write_splits(tmp_path / "splits.parquet", frame, splits.candidates, splits.meta)
-    (copy / "run.json").write_text(json.dumps({**record, "splits": str(other.path)}))
-    with pytest.raises(ConfigError, match="other photographs or splits"):
-        train(manifest, other, small(), copy)
+    for other in (
+        write_splits(tmp_path / "draw.parquet", frame, splits.candidates, splits.meta),
+        write_splits(tmp_path / "gallery.parquet", splits.frame, splits.candidates[1:], splits.meta),
+    ):
+        with pytest.raises(ConfigError, match="other photographs or splits"):
+            train(manifest, other, small(), finished)
+
+
+@pytest.mark.parametrize("before", [{}, {"candidates_digest": ""}], ids=["of this version", "of swclip 0.1"])
+def test_a_run_whose_folder_and_splits_were_moved_is_the_same_run(
+    finished: Path,
+    data: tuple[Manifest, Splits],
+    small: Callable[..., TrainingConfig],
+    tmp_path: Path,
+    before: dict[str, str],
+) -> None:
+    manifest, splits = data
+    moved, copy = write_splits(tmp_path / "elsewhere.parquet", splits.frame, splits.candidates, splits.meta), tmp_path
+    shutil.copytree(finished, copy / "run")
+    record = json.loads((copy / "run" / "run.json").read_text())
+    (copy / "run" / "run.json").write_text(json.dumps({**record, **before, "splits": "gone", "manifest": "gone"}))
+    facts = train(manifest, moved, small(), copy / "run")
+    assert facts == read_run(copy / "run")
+    assert (facts.status, facts.splits) == ("finished", str(moved.path.resolve()))
+    assert facts.manifest == str(manifest.path.resolve())
 
 
 def test_a_truncated_checkpoint_is_refused_with_a_remedy(

@@ -289,4 +289,4 @@ def _csv_line(columns: Sequence[str], values: Mapping[str, Any]) -> str:
 
 
 def _cell_text(value: Any) -> Any:
-    return ";".join(map(str, value)) if isinstance(value, (tuple, list)) else value
+    return ";".join("" if v is None else str(v) for v in value) if isinstance(value, (tuple, list)) else value

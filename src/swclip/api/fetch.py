@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from swclip.connectors.dataset import Positions
     from swclip.connectors.fetch import FetchResult, Politeness
+    from swclip.imaging.panoramas import ViewOptions
     from swclip.progress import Steps
 
 
@@ -34,6 +35,7 @@ def fetch(
     min_quality: float | None = None,
     size: str | None = None,
     city: str | None = None,
+    views: int | ViewOptions | None = None,
     positions: Positions = "recorded",
     dry_run: bool = False,
     update: bool = False,
@@ -65,7 +67,9 @@ def fetch(
         panoramas: True for panoramas alone, False for none, None for both.
         min_quality: Smallest quality that the service states, 0 to 1.
         size: Size of the pictures, one of the service's: "sd" of panoramax, "2048" of mapillary and so on.
-        city: City of all photographs.
+        city: City of all photographs; the name of the area, where a geocoder found it, if None.
+        views: Number of perspective views by which each 360-degree panorama is replaced, or all options of them
+            (`swclip.imaging.panoramas.ViewOptions`). None keeps panoramas whole.
         positions: "recorded" by the cameras, or "computed" by the service from the pictures where it did.
         dry_run: Search and plan only.
         update: Search again, and add what is new.
@@ -96,6 +100,6 @@ def fetch(
     with step_progress(progress) as report:
         return download(
             service, requested, out, endpoint=endpoint, size=size, query=query, thinning=thinning, positions=positions,
-            city=city, dry_run=dry_run, update=update, partial=partial, max_megapixels=max_megapixels,
+            city=city, views=views, dry_run=dry_run, update=update, partial=partial, max_megapixels=max_megapixels,
             politeness=politeness, progress=report,
         )  # fmt: skip

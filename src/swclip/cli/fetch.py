@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from cyclopts import Parameter
 
 from swclip.cli.help import ADVANCED, group
-from swclip.cli.options import AreaOptions
+from swclip.cli.options import AreaOptions, ViewsOptions
 
 if TYPE_CHECKING:
     from swclip.connectors.fetch import FetchResult, Politeness
@@ -88,6 +88,7 @@ def fetch(
     selection: SelectionOptions | None = None,
     size: str | None = None,
     city: str | None = None,
+    views: ViewsOptions | None = None,
     dry_run: bool = False,
     update: bool = False,
     partial: bool = False,
@@ -111,7 +112,8 @@ def fetch(
         out: Folder for manifest.parquet, images/, fetch.json (the request), rejected.csv and fetch.sqlite (the state).
         size: Size of the pictures; panoramax: hd (original), sd (2048 pixels wide, the default) or thumb (500);
             mapillary: original, 2048 (the default), 1024 or 256; kartaview: proc (the default) or th.
-        city: City of all photographs.
+        city: City of all photographs; by default the name of the area, where --geocoder found it.
+        views: Perspective views of panoramas.
         dry_run: Search, print the plan, and stop. The same command without this continues with the download.
         update: Search again, and add what is new since.
         partial: Finish although the service refuses a part.
@@ -125,6 +127,8 @@ def fetch(
         # two captures of each place and direction, 10 m apart
         swclip fetch --near=53.8,-1.5 --radius-m 800 --every-m 10 --captures 2 --out a
         swclip fetch --area city.geojson --since 2020-01-01 --out city
+        # four views of each 360-degree panorama
+        swclip fetch --area city.geojson --panoramas only --views 4 --out views
         # weeks later: what is new
         swclip fetch --area city.geojson --since 2020-01-01 --out city --update
     """
@@ -133,6 +137,7 @@ def fetch(
     from swclip.progress import progress_bars
 
     query, thinning = (selection or SelectionOptions()).read()
+    view_options = (views or ViewsOptions()).options()
     requested = (area or AreaOptions()).read()
     with progress_bars() as progress:
         result = download(
@@ -145,6 +150,7 @@ def fetch(
             thinning=thinning,
             positions=positions,
             city=city,
+            views=view_options,
             dry_run=dry_run,
             update=update,
             partial=partial,
@@ -169,6 +175,7 @@ def _print_plan(plan: Plan) -> None:
     rows += [[f"left out: {reason}", f"{count:,}"] for reason, count in plan.filtered.items()]
     rows += [["left out: thinning", f"{plan.thinned:,}"]] if plan.thinned else []
     rows += [["of the data set", f"{plan.photographs:,}"], ["to download", f"{plan.to_download:,}"]]
+    rows += [["of the data set, panoramas", f"{plan.panoramas:,}"]] if plan.panoramas else []
     size = f"{plan.bytes_to_download / 1e6:,.1f} MB"
     rows += [[f"size of these ({plan.bytes_from})", size]]
     rows += [["records that are no photographs", f"{plan.unusable:,}"]] if plan.unusable else []
@@ -190,4 +197,7 @@ def _print_result(result: FetchResult) -> None:
             text = ", ".join(f"{count:,} x {reason}" for reason, count in counts.items())
             console.print(f"{name}: {text}", soft_wrap=True, markup=False)
     if result.path is not None:
-        console.print(f"{result.photographs:,} photographs", markup=False)
+        views = f", {result.views:,} of them views of {result.panoramas:,} panoramas" if result.views else ""
+        console.print(f"{result.photographs:,} photographs{views}", markup=False)
+    for note in result.notes:
+        console.print(f"Note: {note.code} ({note.count}): {note.detail}", soft_wrap=True, markup=False)

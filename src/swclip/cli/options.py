@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
-from swclip.cli.help import ADVANCED, REPEATED, group
+from swclip.cli.help import ADVANCED, REPEATED, group, off
 from swclip.errors import ConfigError
 
 if TYPE_CHECKING:
     from swclip.connectors.area import RequestedArea
     from swclip.gallery.filters import EntryFilter
+    from swclip.imaging.panoramas import ViewOptions
     from swclip.retrieval.prior import Prior
     from swclip.training.config import TrainingConfig
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 _MODEL = group("Model and training")
 _CONDITIONS = group("Conditions on entries")
 _AREA = group("Area")
+PANORAMAS = group("Panoramas")
 
 
 def _recipes(value: str) -> Parameter:
@@ -187,6 +189,49 @@ def _position(text: str) -> tuple[float, float]:
     except AngleError as error:
         raise ConfigError(f"--near {text!r}: must be LAT,LON in degrees, such as 53.8,-1.55; {error}.") from None
     return float(signed[0].degrees[0]), float(signed[1].degrees[0])
+
+
+@Parameter(name="*", group=PANORAMAS.group)
+@dataclass(frozen=True)
+class ViewsOptions:
+    """Perspective views of equirectangular panoramas."""
+
+    views: int | None = None
+    "Replace each panorama by this many perspective views, at equal steps from north, in OUT/views."
+    view_headings: Annotated[list[float] | None, REPEATED] = None
+    "Instead of --views: the directions of the views, degrees clockwise from north."
+    view_fov: float | None = None
+    "Horizontal field of view of the views, degrees (90)."
+    view_pitch: float | None = None
+    "Elevation of the centre of the views above the horizon, degrees (0)."
+    view_size: str | None = None
+    "Size of the views, pixels: SIDE or WIDTHxHEIGHT (640)."
+    level: Annotated[bool, off("--no-level")] = True
+    "Keep the pitch and roll of the camera, as where the panoramas are levelled already."
+
+    def options(self, panoramas: Literal["auto", "gpano", "all"] = "auto") -> ViewOptions | None:
+        """The options of the views; None if there are none.
+
+        Args:
+            panoramas: Which pictures are panoramas.
+
+        Raises:
+            ConfigError: A value is impossible, or options lack the number of views.
+        """
+        from swclip.imaging.panoramas import ViewOptions
+
+        if self.views is None and self.view_headings is None:
+            if self != ViewsOptions() or panoramas != "auto":
+                raise ConfigError("options of panoramas need a number of views; add --views 4, or --view-headings.")
+            return None
+        chosen = {"fov_deg": self.view_fov, "pitch_deg": self.view_pitch}
+        values: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
+        if self.view_size is not None:
+            sides = self.view_size.lower().split("x")
+            if len(sides) > 2 or not all(side.isdigit() for side in sides):
+                raise ConfigError(f"--view-size {self.view_size}: give SIDE or WIDTHxHEIGHT, such as 640 or 640x480.")
+            values |= {"width_px": int(sides[0]), "height_px": int(sides[-1])}
+        return ViewOptions(self.views, tuple(self.view_headings or ()), level=self.level, panoramas=panoramas, **values)
 
 
 @Parameter(name="*", group=_AREA.group)

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter
 
-from swclip.cli.help import ADVANCED, REPEATED, group, off
+from swclip.cli.help import ADVANCED, group
+from swclip.cli.options import PANORAMAS, ViewsOptions
 from swclip.ingest.layouts import LayoutName
 
 if TYPE_CHECKING:
     from swclip.data.manifest import Manifest
-    from swclip.imaging.panoramas import ViewOptions
     from swclip.ingest.columns import ColumnNames
 
 
@@ -68,45 +68,13 @@ class ColumnOptions:
         return ColumnNames(**{field.name.removesuffix("_column"): getattr(self, field.name) for field in fields(self)})
 
 
-@Parameter(name="*", group=group("Panoramas").group)
+@Parameter(name="*", group=PANORAMAS.group)
 @dataclass(frozen=True)
-class PanoramaOptions:
-    """Perspective views of equirectangular panoramas."""
+class RecognitionOptions:
+    """Which pictures are panoramas."""
 
-    views: int | None = None
-    "Replace each panorama by this many perspective views, at equal steps from north, in OUT/views."
-    view_headings: Annotated[list[float] | None, REPEATED] = None
-    "Instead of --views: the directions of the views, degrees clockwise from north."
-    view_fov: float | None = None
-    "Horizontal field of view of the views, degrees (90)."
-    view_pitch: float | None = None
-    "Elevation of the centre of the views above the horizon, degrees (0)."
-    view_size: str | None = None
-    "Size of the views, pixels: SIDE or WIDTHxHEIGHT (640)."
     panoramas: Literal["auto", "gpano", "all"] = "auto"
     "Pictures that are panoramas: by XMP GPano or edges that join (auto), by GPano alone, or all of twice their height."
-    level: Annotated[bool, off("--no-level")] = True
-    "Keep the pitch and roll of the camera, as where the panoramas are levelled already."
-
-    def options(self) -> ViewOptions | None:
-        """The options of the views; None if there are none."""
-        from swclip.errors import ConfigError
-        from swclip.imaging.panoramas import ViewOptions
-
-        if self.views is None and self.view_headings is None:
-            if self != PanoramaOptions():
-                raise ConfigError("options of panoramas need a number of views; add --views 4, or --view-headings.")
-            return None
-        chosen = {"fov_deg": self.view_fov, "pitch_deg": self.view_pitch}
-        options: dict[str, Any] = {name: value for name, value in chosen.items() if value is not None}
-        if self.view_size is not None:
-            sides = self.view_size.lower().split("x")
-            if len(sides) > 2 or not all(side.isdigit() for side in sides):
-                raise ConfigError(f"--view-size {self.view_size}: give SIDE or WIDTHxHEIGHT, such as 640 or 640x480.")
-            options |= {"width_px": int(sides[0]), "height_px": int(sides[-1])}
-        return ViewOptions(
-            self.views, tuple(self.view_headings or ()), level=self.level, panoramas=self.panoramas, **options
-        )
 
 
 def prepare(
@@ -123,7 +91,8 @@ def prepare(
     max_megapixels: Annotated[float, ADVANCED] = 100.0,
     workers: Annotated[int | None, ADVANCED] = None,
     columns: ColumnOptions | None = None,
-    panoramas: PanoramaOptions | None = None,
+    views: ViewsOptions | None = None,
+    recognition: RecognitionOptions | None = None,
 ) -> None:
     """Make a manifest from geotagged photographs.
 
@@ -146,7 +115,8 @@ def prepare(
         crs: Projection of positions in file names without a UTM zone, such as EPSG:32650.
         workers: Threads that decode photographs; by default one per processor.
         columns: Columns of the table.
-        panoramas: Perspective views of panoramas.
+        views: Perspective views of panoramas.
+        recognition: Which pictures are panoramas.
 
     Examples:
         swclip prepare photographs --out data
@@ -165,8 +135,8 @@ def prepare(
     from swclip.ingest.prepare import prepare as make
     from swclip.progress import progress_bar
 
-    views = (panoramas or PanoramaOptions()).options()
-    with progress_bar("Preparing photographs" + (", making views" if views is not None else "")) as progress:
+    options = (views or ViewsOptions()).options((recognition or RecognitionOptions()).panoramas)
+    with progress_bar("Preparing photographs" + (", making views" if options is not None else "")) as progress:
         result = make(
             source,
             out,
@@ -178,7 +148,7 @@ def prepare(
             city=city,
             layout=layout,
             crs=crs,
-            views=views,
+            views=options,
             workers=workers,
             progress=progress,
         )

@@ -39,6 +39,12 @@ class RequestedArea:
     area: Area
     request: dict[str, Any]
 
+    @property
+    def city(self) -> str | None:
+        """The name of a place as the geocoder writes it, up to a comma: "Leeds" of "Leeds, England"; None of others."""
+        name = self.request.get("name")
+        return None if name is None else str(name).partition(",")[0].strip()
+
 
 def requested_area(
     area: str | None = None,

@@ -21,7 +21,7 @@ from swclip.errors import ArtefactError, DiskFullError, first_line
 from swclip.geo.boxes import Box
 
 CATALOGUE_NAME = "fetch.sqlite"
-_VERSION = 1
+_VERSION = 2
 _ROWS_AT_ONCE = 500
 
 State = Literal["listed", "filtered", "thinned", "chosen", "done", "gone", "refused", "rejected"]
@@ -32,7 +32,7 @@ UNDECIDED = "('listed', 'thinned', 'chosen', 'refused')"
 """States of photographs that thinning decides on, for a condition of SQL."""
 
 _ITEM_COLUMNS = tuple(field.name for field in fields(Item))
-_RESULT_COLUMNS = ("file", "size", "sha256", "exif_accuracy_m", "exif_heading_deg", "exif_captured_at")
+_RESULT_COLUMNS = ("file", "size", "sha256", "exif_accuracy_m", "exif_heading_deg", "exif_captured_at", "panorama")
 
 _SCHEMA = f"""
 CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL);
@@ -171,8 +171,11 @@ class Catalogue:
 
     def rows(self, columns: Sequence[str], where: str, order: str = "id") -> Iterator[tuple[Any, ...]]:
         """Values of photographs that meet a condition."""
-        names = ", ".join(f'"{name}"' for name in columns)
-        yield from self._db.execute(f"SELECT {names} FROM items WHERE {where} ORDER BY {order}")
+        yield from self.expressions([f'"{name}"' for name in columns], where, order)
+
+    def expressions(self, columns: Sequence[str], where: str, order: str = "id") -> Iterator[tuple[Any, ...]]:
+        """Values of expressions, such as "coalesce(licence, author)", of photographs that meet a condition."""
+        yield from self._db.execute(f"SELECT {', '.join(columns)} FROM items WHERE {where} ORDER BY {order}")
 
     def counts(self, column: str, where: str = "1") -> dict[Any, int]:
         """Photographs that meet a condition, by the value of a column or expression."""
@@ -242,7 +245,8 @@ class Catalogue:
             state: done, gone, refused or rejected.
             kind: The reason.
             detail: The reason in words.
-            result: Values of `file, size, sha256, exif_accuracy_m, exif_heading_deg, exif_captured_at`.
+            result: Values of `file, size, sha256, exif_accuracy_m, exif_heading_deg, exif_captured_at, panorama` (a
+                `Panorama` as JSON, by the picture itself).
         """
         assignments = ", ".join(f"{name} = ?" for name in _RESULT_COLUMNS)
         self._db.execute(

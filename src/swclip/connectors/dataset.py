@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -15,8 +16,11 @@ from swclip.connectors.area import RequestedArea
 from swclip.connectors.catalogue import Catalogue
 from swclip.connectors.search import Plan
 from swclip.connectors.service import Service
+from swclip.connectors.views import VIEW_COLUMNS, FetchedViews
 from swclip.data.manifest_parts import write_manifest_parts
 from swclip.files import atomic_file, guarded_cell
+from swclip.imaging.panoramas import ViewOptions
+from swclip.ingest.rejections import Note
 from swclip.ingest.values import parse_timestamp
 from swclip.versions import own_version
 
@@ -43,7 +47,7 @@ _ORDER = "sequence IS NULL, sequence, rank IS NULL, rank, captured_at, id"
 _COLUMNS = (
     "id", "file", "lat_deg", "lon_deg", "computed_lat_deg", "computed_lon_deg", "accuracy_m", "exif_accuracy_m",
     "heading_deg", "computed_heading_deg", "exif_heading_deg", "captured_at", "exif_captured_at", "sequence", "licence",
-    "author", "page", "camera", "field_of_view_deg", "quality", "sha256",
+    "author", "page", "camera", "field_of_view_deg", "quality", "sha256", "pitch_deg", "roll_deg", "panorama",
 )  # fmt: skip
 
 
@@ -54,29 +58,84 @@ _FURTHER = {
 _ROWS_AT_ONCE = 5_000
 
 
+@dataclass(frozen=True)
+class Description:
+    """How photographs become rows of the manifest.
+
+    Attributes:
+        positions: Positions and headings: as recorded, or as computed by the service where it did.
+        city: City of all photographs.
+        views: The perspective views that replace panoramas; None keeps them whole.
+    """
+
+    positions: Positions = "recorded"
+    city: str | None = None
+    views: ViewOptions | None = None
+
+
+@dataclass(frozen=True)
+class Written:
+    """What a manifest has.
+
+    Attributes:
+        rows: Its rows.
+        views: Those that are views.
+        panoramas: The panoramas that these replace.
+        notes: Remarks on panoramas.
+    """
+
+    rows: int
+    views: int = 0
+    panoramas: int = 0
+    notes: tuple[Note, ...] = ()
+
+
 def write_fetched(
     catalogue: Catalogue,
     folder: Path,
     kind: type[Service],
-    positions: Positions,
-    city: str | None,
+    description: Description,
     made_with: dict[str, Any],
-) -> int:
-    """Write the manifest of the downloaded photographs, by sequence; return their number.
+    max_pixels: int,
+    progress: Callable[[int, int], None] | None = None,
+) -> Written:
+    """Write the manifest of the downloaded photographs, by sequence, and the views of panoramas.
 
     Its columns are those of every manifest, authors and addresses, and both kinds of positions where the service
     computes any.
+
+    Args:
+        catalogue: The download.
+        folder: Folder of the data set.
+        kind: The service.
+        description: How photographs become rows.
+        made_with: Metadata of the manifest.
+        max_pixels: Limit of the pixels of a panorama.
+        progress: Called with the number of panoramas whose views are made, and their number.
+
+    Raises:
+        PhotographError: A panorama cannot be decoded any more.
     """
     computes = bool(catalogue.value("count(computed_lat_deg) + count(computed_heading_deg)", "state = 'done'"))
+    views, options = None, description.views
+    if options is not None:
+        computed = description.positions == "computed"
+        views = FetchedViews(catalogue, _ORDER, computed, options, folder, max_pixels, progress)
+        made_with = {**made_with, "views": asdict(options)}
     rows = catalogue.rows(_COLUMNS, "state = 'done'", _ORDER)
-    parts = iter(lambda: list(itertools.islice(rows, _ROWS_AT_ONCE)), [])
-    tables = (_table(pd.DataFrame(part, columns=list(_COLUMNS)), kind, positions, city, computes) for part in parts)
-    return write_manifest_parts(folder, tables, _FURTHER, made_with=made_with)
+
+    def tables() -> Iterator[pd.DataFrame]:
+        while part := list(itertools.islice(rows, _ROWS_AT_ONCE)):
+            frame = pd.DataFrame(part, columns=list(_COLUMNS))
+            table = _table(frame, kind, description, computes)
+            yield table if views is None else views.replaced(table, frame)
+
+    further = _FURTHER if views is None else {**_FURTHER, **VIEW_COLUMNS}
+    count = write_manifest_parts(folder, tables(), further, made_with=made_with)
+    return Written(count) if views is None else Written(count, views.views, views.panoramas, tuple(views.notes))
 
 
-def _table(
-    frame: pd.DataFrame, kind: type[Service], positions: Positions, city: str | None, computes: bool
-) -> pd.DataFrame:
+def _table(frame: pd.DataFrame, kind: type[Service], description: Description, computes: bool) -> pd.DataFrame:
     numbers = [name for name in _COLUMNS if name.endswith(("_deg", "_m")) or name == "quality"]
     frame[numbers] = frame[numbers].astype("float64")
     values = {
@@ -84,14 +143,14 @@ def _table(
         "lon_deg": (frame["lon_deg"], frame["computed_lon_deg"]),
         "heading_deg": (frame["heading_deg"].fillna(frame["exif_heading_deg"]), frame["computed_heading_deg"]),
     }
-    first, second = (1, 0) if positions == "computed" else (0, 1)
+    first, second = (1, 0) if description.positions == "computed" else (0, 1)
     table = {
         "image_id": frame["id"],
         "image_path": frame["file"],
         **{name: pair[first].fillna(pair[second]) for name, pair in values.items()},
         "accuracy_m": frame["accuracy_m"].fillna(frame["exif_accuracy_m"]),
         "captured_at": [_time(*pair) for pair in zip(frame["captured_at"], frame["exif_captured_at"], strict=True)],
-        "city": city,
+        "city": description.city,
         "sequence_id": frame["sequence"],
         "licence": frame["licence"],
         "source": kind.title,
@@ -119,6 +178,7 @@ def fetch_document(
     missing: Mapping[str, int],
     left_out: Mapping[str, int],
     area: RequestedArea,
+    written: Written,
 ) -> dict[str, Any]:
     """What fetch.json states: the request, and what came of it."""
     done = "state = 'done'"
@@ -128,6 +188,8 @@ def fetch_document(
         "request": {**request, "begun": catalogue.get("begun"), "geometry": area.area.to_geojson()},
         "terms": service.terms,
         "photographs": catalogue.value("count(*)", done),
+        "panoramas_with_views": written.panoramas,
+        "views": written.views,
         "bytes": catalogue.value("sum(size)", done),
         "licences": catalogue.counts("coalesce(licence, 'not stated')", done),
         "authors": catalogue.value("count(DISTINCT author)", done),

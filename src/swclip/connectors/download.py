@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import re
 import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
@@ -199,6 +200,7 @@ def _done(item: Item, folder: Path, path: Path, verdict: Verdict) -> Outcome:
         "exif_accuracy_m": exif.accuracy_m,
         "exif_heading_deg": exif.heading_deg,
         "exif_captured_at": exif.captured_at,
+        "panorama": None if verdict.panorama is None else json.dumps(asdict(verdict.panorama)),
     }
     return Outcome(item.id, "done", result=result)
 

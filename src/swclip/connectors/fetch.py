@@ -16,7 +16,14 @@ from typing import Any
 from swclip.connectors.area import RequestedArea
 from swclip.connectors.catalogue import CATALOGUE_NAME, Catalogue
 from swclip.connectors.client import Client
-from swclip.connectors.dataset import FETCH_NAME, Positions, fetch_document, write_fetched, write_rejected
+from swclip.connectors.dataset import (
+    FETCH_NAME,
+    Description,
+    Positions,
+    fetch_document,
+    write_fetched,
+    write_rejected,
+)
 from swclip.connectors.download import download_chosen, drop_duplicates
 from swclip.connectors.kartaview import KartaView
 from swclip.connectors.mapillary import Mapillary
@@ -27,7 +34,9 @@ from swclip.connectors.thinning import Thinning
 from swclip.data.manifest import MANIFEST_NAME, Manifest, read_manifest
 from swclip.errors import ConfigError, InputError, ServiceError
 from swclip.files import write_json
+from swclip.imaging.panoramas import ViewOptions, as_view_options
 from swclip.ingest.prepare import REJECTED_NAME
+from swclip.ingest.rejections import Note
 from swclip.locks import sole_holder
 from swclip.progress import Steps
 
@@ -69,10 +78,13 @@ class FetchResult:
     Attributes:
         plan: What was found and chosen.
         path: The file of the manifest; None of a dry run.
-        photographs: Number of photographs in the manifest.
+        photographs: Number of photographs in the manifest, views of panoramas included.
         missing: Photographs and boxes without an answer, by reason; empty where nothing is missing.
         left_out: Photographs that are gone from the service or unusable, by reason; they are in `rejected.csv`.
         retried: Repeated requests of this run, by kind of refusal.
+        views: Those that are views of panoramas.
+        panoramas: Panoramas that these replace.
+        notes: Remarks on panoramas.
     """
 
     plan: Plan
@@ -81,6 +93,9 @@ class FetchResult:
     missing: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, int] = field(default_factory=dict)
     retried: dict[str, int] = field(default_factory=dict)
+    views: int = 0
+    panoramas: int = 0
+    notes: tuple[Note, ...] = ()
 
     @cached_property
     def manifest(self) -> Manifest | None:
@@ -99,6 +114,7 @@ def fetch(
     thinning: Thinning | None = None,
     positions: Positions = "recorded",
     city: str | None = None,
+    views: int | ViewOptions | None = None,
     dry_run: bool = False,
     update: bool = False,
     partial: bool = False,
@@ -122,7 +138,9 @@ def fetch(
         thinning: Which photographs are enough.
         positions: Positions and headings of the manifest: as recorded, or as the service computed them from the
             pictures where it did. The manifest has both.
-        city: City of all photographs.
+        city: City of all photographs; the name of the area, where a geocoder found it, if None.
+        views: Number of perspective views by which each panorama is replaced, or all options of them; None keeps
+            panoramas whole. They are made of what was downloaded, so that another number needs no request.
         dry_run: Search and plan only.
         update: Search again, and add what is new.
         partial: Finish although the service refuses a part; the result states what is missing.
@@ -143,7 +161,9 @@ def fetch(
     if size not in kind.sizes:
         raise ConfigError(f"--size {size}: {kind.title} has {', '.join(kind.sizes)}.")
     address = _endpoint(endpoint or kind.endpoint_default)
+    description = Description(positions, area.city if city is None else city, as_view_options(views))
     query, thinning, politeness = query or Query(), thinning or Thinning(), politeness or Politeness()
+    max_pixels = int(max_megapixels * 1e6)
     authorization = kind.authorization()
     folder = Path(out)
     if folder.exists() and not folder.is_dir():
@@ -195,7 +215,7 @@ def fetch(
             return FetchResult(plan, None, 0, retried={**client.retried})
         catalogue.retry_refused_items()
         download_chosen(
-            source, catalogue, folder, connections=politeness.connections, max_pixels=int(max_megapixels * 1e6),
+            source, catalogue, folder, connections=politeness.connections, max_pixels=max_pixels,
             progress=_step(progress, "Downloading"),
         )  # fmt: skip
         drop_duplicates(catalogue, folder)
@@ -204,11 +224,18 @@ def fetch(
         if done == 0:
             raise (ServiceError if missing else InputError)(_none_arrived(source, missing, left_out, folder))
         write_rejected(catalogue, folder / REJECTED_NAME)
-        document = {**request, "positions": positions, "city": city}
+        document = {**request, **asdict(description)}
         made_with = {"command": "fetch", "service": kind.name, "endpoint": address}
-        done = write_fetched(catalogue, folder, kind, positions, city, made_with)
-        write_json(folder / FETCH_NAME, fetch_document(catalogue, document, source, plan, missing, left_out, area))
-        result = FetchResult(plan, folder / MANIFEST_NAME, done, missing, left_out, {**client.retried})
+        written = write_fetched(
+            catalogue, folder, kind, description, made_with, max_pixels, _step(progress, "Making views")
+        )
+        write_json(
+            folder / FETCH_NAME, fetch_document(catalogue, document, source, plan, missing, left_out, area, written)
+        )
+        result = FetchResult(
+            plan, folder / MANIFEST_NAME, written.rows, missing, left_out, {**client.retried},
+            written.views, written.panoramas, written.notes,
+        )  # fmt: skip
     if missing and not partial:
         raise ServiceError(_some_missing(source, missing, done, folder))
     return result

@@ -1,16 +1,19 @@
 """Panoramax: open street imagery of many instances, found through one catalogue (STAC).
 
-The search of a box has no further pages, so a box whose answer is full is split. Pictures are on the hosts of the
+The search of a box has no further pages, so a box whose answer is full is split; the smallest are asked for with the
+largest limit of the interface. Pictures are on the hosts of the
 instances, at the addresses that the catalogue gives.
 """
 
 from __future__ import annotations
 
 from datetime import datetime
+from functools import partial
 from typing import Any, ClassVar
 
 from swclip.connectors.refusal import Refusal
 from swclip.connectors.service import (
+    SMALLEST_RADIUS_M,
     BoxFullError,
     Item,
     Query,
@@ -27,6 +30,8 @@ from swclip.geo.coordinates import position_problem
 
 LIMIT = 1_000
 """Photographs of one answer; the interface allows 10,000, whose answers take long."""
+MOST = 10_000
+"""Photographs of one answer about a box that is not split any more."""
 
 
 class Panoramax(Service):
@@ -43,21 +48,25 @@ class Panoramax(Service):
     largest_box_km = 5.0
 
     def search(self, box: Box, query: Query) -> SearchResult:
-        params: dict[str, str | int | float] = {"bbox": ",".join(f"{value:.9f}" for value in box.bbox), "limit": LIMIT}
+        limit = LIMIT if box.radius_m > SMALLEST_RADIUS_M else MOST
+        params: dict[str, str | int | float] = {"bbox": ",".join(f"{value:.9f}" for value in box.bbox), "limit": limit}
         if query.since is not None or query.until is not None:
             params["datetime"] = f"{_time(query.since)}/{_time(query.until)}"
-        return self.client.json(f"{self.endpoint}/api/search", params, self._result)
+        return self.client.json(f"{self.endpoint}/api/search", params, partial(self._result, limit=limit))
 
-    def _result(self, answer: Any, address: str) -> SearchResult:
+    def _result(self, answer: Any, address: str, limit: int) -> SearchResult:
         features = answer.get("features") if isinstance(answer, dict) else None
         if not isinstance(features, list):
             raise Refusal("schema", address, "the answer has no list `features`; has the service's interface changed?")
         stated = next((n for n in (number(answer.get(key)) for key in ("numberMatched", "numberReturned")) if n), 0)
         if not features and stated:
             raise Refusal("empty-page", address, f"the page is empty, although it states {stated:.0f} photographs.")
-        if len(features) >= LIMIT:
+        if len(features) >= limit and limit < MOST:
             raise BoxFullError
-        return SearchResult.of([self._item(feature) for feature in features], address)
+        result = SearchResult.of([self._item(feature) for feature in features], address)
+        if len(features) >= limit:
+            raise BoxFullError(result)
+        return result
 
     def _item(self, feature: Any) -> Item | Unusable:
         record = table(feature)
@@ -101,6 +110,8 @@ class Panoramax(Service):
             if field_of_view_deg >= 360.0
             else "perspective",
             field_of_view_deg=field_of_view_deg,
+            pitch_deg=number(properties.get("pers:pitch")),
+            roll_deg=number(properties.get("pers:roll")),
             sequence=text(record.get("collection")),
             rank=None if rank is None else int(rank),
             width_px=None if width is None else int(width),

@@ -12,14 +12,12 @@ import numpy as np
 
 from swclip.connectors.catalogue import UNDECIDED, Catalogue, State
 from swclip.connectors.refusal import Refusal
-from swclip.connectors.service import BoxFullError, Item, Query, SearchResult, Service
+from swclip.connectors.service import SMALLEST_RADIUS_M, BoxFullError, Item, Query, SearchResult, Service
 from swclip.connectors.thinning import Candidate, Thinning, filter_reason, thin
 from swclip.errors import ServiceError
 from swclip.geo.areas import Area
 from swclip.geo.boxes import Box
 
-_SMALLEST_RADIUS_M = 1.0
-"""A box of this size is not split any more."""
 REFUSALS_IN_A_ROW = 10
 """After so many refusals without an answer between them nothing more is asked."""
 _SAMPLES = 8
@@ -92,19 +90,20 @@ def _store(
     catalogue: Catalogue,
 ) -> bool:
     """Store the answer of a box; return whether it was refused."""
+    lost = None
     try:
         result = future.result()
-    except BoxFullError:
-        if box.radius_m > _SMALLEST_RADIUS_M:
+    except BoxFullError as full:
+        if box.radius_m > SMALLEST_RADIUS_M:
             catalogue.box_split(number, area.quarters(box))
             return False
-        detail = f"the service has more photographs within {2 * box.radius_m:.1f} m than it answers."
-        catalogue.box_refused(number, "full", detail)
-        return True
+        result = full.result or SearchResult([], [])
+        across_m = 2.0 * box.radius_m
+        lost = f"the service has more photographs within {across_m:.1f} m than the {len(result.items):,} that it names."
     except Refusal as refusal:
         if refusal.kind in ("token", "stopped"):
             raise
-        if refusal.kind == "timeout" and box.radius_m > _SMALLEST_RADIUS_M:
+        if refusal.kind == "timeout" and box.radius_m > SMALLEST_RADIUS_M:
             catalogue.box_split(number, area.quarters(box))  # it may be too dense to be answered in time
             return False
         catalogue.box_refused(number, refusal.kind, str(refusal))
@@ -117,7 +116,9 @@ def _store(
             reason = filter_reason(item, query, thinning)
             rows.append((item, "listed" if reason is None else "filtered", reason))
     catalogue.box_found(number, rows, result.unusable)
-    return False
+    if lost is not None:
+        catalogue.box_refused(number, "full", lost)
+    return lost is not None
 
 
 def _not_searched(catalogue: Catalogue, area: Area, service: Service) -> str:
@@ -185,6 +186,7 @@ class Plan:
         bytes_to_download: Their size, as far as it is stated or estimated.
         bytes_from: What the size rests on, in words.
         licences: Photographs by licence.
+        panoramas: Photographs that the service says are panoramas.
         years: Photographs by year of capture.
         sequences: Number of sequences.
         largest_sequences: Photographs of the largest sequences.
@@ -200,6 +202,7 @@ class Plan:
     bytes_to_download: int
     bytes_from: str
     licences: dict[str, int]
+    panoramas: int
     years: dict[str, int]
     sequences: int
     largest_sequences: dict[str, int]
@@ -225,6 +228,7 @@ def make_plan(catalogue: Catalogue, service: Service, area: Area) -> Plan:
         bytes_to_download=size,
         bytes_from=source,
         licences={name or "not stated": count for name, count in catalogue.counts("licence", wanted).items()},
+        panoramas=catalogue.value("count(*)", f"{wanted} AND camera = 'equirectangular'"),
         years=dict(sorted(catalogue.counts("coalesce(substr(captured_at, 1, 4), 'unknown')", wanted).items())),
         sequences=len(sequences),
         largest_sequences=dict(list(sequences.items())[:5]),

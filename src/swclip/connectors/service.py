@@ -21,11 +21,10 @@ from swclip.geo.coordinates import position_problem
 SUSPICIOUS = 5
 """An answer of so many records that are all unusable is a change of the interface, and not so many odd records."""
 
+SMALLEST_RADIUS_M = 1.0
+"""A box of this size is not split any more."""
+
 Camera = Literal["perspective", "fisheye", "equirectangular"]
-
-
-class BoxFullError(Exception):
-    """The answer reached the service's limit, or the box is too dense to be answered in time: ask for its quarters."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +43,8 @@ class Item:
         captured_at: Time of capture, UTC.
         camera: Kind of projection.
         field_of_view_deg: Horizontal angle of the picture; 360 for whole panoramas.
+        pitch_deg: Elevation of the camera above the horizon; of a panorama, of its centre.
+        roll_deg: Roll of the camera, as GPano:PoseRollDegrees.
         sequence: Identifier of the drive.
         rank: Place within the drive.
         width_px: Width of the original picture.
@@ -69,6 +70,8 @@ class Item:
     captured_at: datetime | None = None
     camera: Camera | None = None
     field_of_view_deg: float | None = None
+    pitch_deg: float | None = None
+    roll_deg: float | None = None
     sequence: str | None = None
     rank: int | None = None
     width_px: int | None = None
@@ -116,6 +119,18 @@ class SearchResult:
             first = f"none of {len(records)} records is a photograph (the first: {unusable[0].detail})"
             raise Refusal("schema", address, f"{first}; has the service's interface changed?")
         return cls(items, unusable)
+
+
+class BoxFullError(Exception):
+    """The answer reached the service's limit, or the box is too dense to be answered in time: ask for its quarters.
+
+    Args:
+        result: What was answered, of a box that is not split any more.
+    """
+
+    def __init__(self, result: SearchResult | None = None) -> None:
+        super().__init__()
+        self.result = result
 
 
 @dataclass(frozen=True)

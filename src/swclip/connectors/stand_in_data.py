@@ -30,7 +30,7 @@ def _small_picture() -> bytes:
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """A photograph of the stand-in; `file` is None for a generated picture."""
+    """A photograph of the stand-in; `file` is None for a generated picture, pitch and roll are of a panorama."""
 
     name: str
     lat_deg: float
@@ -43,6 +43,9 @@ class Record:
     licence: str
     author: str
     file: Path | None
+    panorama: bool = False
+    pitch_deg: float | None = None
+    roll_deg: float | None = None
 
     def picture(self) -> bytes:
         """Bytes of the picture; generated ones differ from each other."""
@@ -91,6 +94,7 @@ class Photographs:
                     licence=_known(row["licence"]) or licence,
                     author=_known(row.get("author")) or author,
                     file=file,
+                    panorama=row.get("camera") == "equirectangular",
                 )
             )
         known = manifest.frame[manifest.frame["city"].notna()]

@@ -131,7 +131,13 @@ class PanoramaxShape(Shape):
             "datetime": None if record.captured_at is None else f"{record.captured_at.isoformat()}+00:00",
             "license": record.licence,
             "view:azimuth": None if record.heading_deg is None else round(record.heading_deg),
-            "pers:interior_orientation": {"camera_manufacturer": "swclip", "camera_model": "s", "field_of_view": 82},
+            "pers:interior_orientation": {
+                "camera_manufacturer": "swclip",
+                "camera_model": "s",
+                "field_of_view": 360 if record.panorama else 82,
+            },
+            "pers:pitch": record.pitch_deg,
+            "pers:roll": record.roll_deg,
             "quality:horizontal_accuracy": record.accuracy_m,
             "original_file:name": f"{record.name}.jpg",
             "original_file:size": None if record.file is None else record.file.stat().st_size,
@@ -190,8 +196,8 @@ class MapillaryShape(Shape):
         since, until = params.get("start_captured_at", ""), params.get("end_captured_at", "")
         if since or until:
             records = [record for record in records if between(record.captured_at, since, until)]
-        if params.get("is_pano") == "true":
-            records = []
+        if "is_pano" in params:
+            records = [record for record in records if record.panorama == (params["is_pano"] == "true")]
         records = records[::-1]  # those at the edge first
         if len(records) > self.SAMPLED and (east - west) * (north - south) > 4e-6:
             records = [record for n, record in enumerate(records) if n % 3]
@@ -235,8 +241,8 @@ class MapillaryShape(Shape):
             "captured_at": None if record.captured_at is None else round(record.captured_at.timestamp() * 1000),
             "compass_angle": record.heading_deg,
             "computed_compass_angle": None if record.heading_deg is None else (record.heading_deg + 1.5) % 360.0,
-            "camera_type": "perspective",
-            "is_pano": False,
+            "camera_type": "equirectangular" if record.panorama else "perspective",
+            "is_pano": record.panorama,
             "sequence": record.sequence,
             "creator": {"username": record.author, "id": "7"},
             "make": "swclip",
@@ -297,8 +303,8 @@ class KartaViewShape(Shape):
             "matchLng": "0" if record.rank % 5 == 0 else f"{record.lon_deg:.6f}",
             "heading": "" if record.heading_deg is None else f"{record.heading_deg:g}",
             "shotDate": None if record.captured_at is None else f"{record.captured_at:%Y-%m-%d %H:%M:%S}",
-            "fieldOfView": "75",
-            "projection": "PLANE",
+            "fieldOfView": "360" if record.panorama else "75",
+            "projection": "SPHERE" if record.panorama else "PLANE",
             "width": "1920",
             "height": "1080",
             "sequenceIndex": str(record.rank),

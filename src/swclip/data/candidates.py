@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +20,7 @@ from jaxtyping import Float64
 from swclip.data.grouping import (
     distinct_positions,
     first_of_group,
+    id_order,
     position_name,
     position_steps,
     rows_by_name,
@@ -31,6 +33,7 @@ from swclip.geo.distance import EARTH_RADIUS_M
 from swclip.geo.lattice import line_points, lines_between
 
 MAX_GRID_POINTS = 5_000_000
+_ROW_COLUMNS = ["image_id", "lat_deg", "lon_deg", "city"]
 
 
 @dataclass(frozen=True)
@@ -97,8 +100,8 @@ def build_candidates(frame: pd.DataFrame, split_of: np.ndarray[Any, Any], rule: 
     Raises:
         InputError: The grid would have more than `MAX_GRID_POINTS` points.
     """
-    order = np.argsort(frame["image_id"].to_numpy(dtype=object), kind="stable")
-    rows, split_sorted = frame.iloc[order], np.asarray(split_of)[order]
+    order = id_order(frame["image_id"].to_numpy(dtype=object))
+    rows, split_sorted = frame[_ROW_COLUMNS].iloc[order], np.asarray(split_of)[order]
     if rule.spacing_m is not None:
         return _grid(rows, rule.spacing_m)
     return _at_photographs(rows, split_sorted, with_photographs=rule.kind == "photographs")
@@ -115,16 +118,17 @@ def candidates_at(frame: pd.DataFrame, for_query: np.ndarray[Any, Any], for_val:
     Returns:
         As `build_candidates`.
     """
-    order = np.argsort(frame["image_id"].to_numpy(dtype=object), kind="stable")
-    return _with_flags(frame.iloc[order], np.asarray(for_query)[order], np.asarray(for_val)[order])
+    order = id_order(frame["image_id"].to_numpy(dtype=object))
+    return _with_flags(frame[_ROW_COLUMNS].iloc[order], np.asarray(for_query)[order], np.asarray(for_val)[order])
 
 
 def _with_flags(rows: pd.DataFrame, query: np.ndarray[Any, Any], val: np.ndarray[Any, Any]) -> pd.DataFrame:
     positions, which = distinct_positions(rows[["lat_deg", "lon_deg"]].to_numpy(np.float64))
-    image_ids: list[list[str]] = [[] for _ in positions]
     usable = np.flatnonzero(query | val)
-    for name, number in zip(rows["image_id"].to_numpy(dtype=object)[usable], which[usable].tolist(), strict=True):
-        image_ids[number].append(str(name))
+    usable = usable[np.argsort(which[usable], kind="stable")]
+    names = rows["image_id"].to_numpy(dtype=object)[usable].tolist()
+    bounds = np.searchsorted(which[usable], np.arange(len(positions) + 1)).tolist()
+    image_ids: list[list[str]] = [names[start:stop] for start, stop in pairwise(bounds)]
     flags = [np.bincount(which, weights=chosen, minlength=len(positions)) > 0 for chosen in (val, query)]
     return _kept(rows, positions, which, image_ids, flags[0], flags[1])
 

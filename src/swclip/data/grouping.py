@@ -5,11 +5,13 @@ Photographs without a city (None) count as one more city, last in order.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 from jaxtyping import Float64, Int64
 
 from swclip.errors import InputError
@@ -26,21 +28,37 @@ STEPS_PER_DEG = 10_000_000
 
 def text_or_none(column: pd.Series[Any]) -> list[str | None]:
     """The values of a text column, None where unknown."""
-    return [None if value is None or value != value else str(value) for value in column.to_numpy(dtype=object)]
+    values = column.to_numpy(dtype=object)
+    if pd.api.types.infer_dtype(values, skipna=True) not in ("string", "empty"):
+        return [None if value is None or value != value else str(value) for value in values]
+    texts: list[str | None] = column.astype(object).where(column.notna(), None).tolist()
+    return texts
 
 
 def rows_by_name(names: Sequence[str | None]) -> dict[str | None, Int64[np.ndarray, " m"]]:
     """The rows of each name, names in order and None last."""
-    rows: dict[str | None, list[int]] = {}
-    for row, name in enumerate(names):
-        rows.setdefault(name, []).append(row)
-    return {name: np.array(rows[name], dtype=np.int64) for name in sorted(rows, key=_none_last)}
+    distinct = sorted(set(names), key=_none_last)
+    numbers = _numbers(names, distinct)
+    ends = np.cumsum(np.bincount(numbers, minlength=len(distinct)))
+    rows = np.split(np.argsort(numbers, kind="stable"), ends[:-1])
+    return dict(zip(distinct, rows, strict=True)) if distinct else {}
+
+
+def id_order(ids: np.ndarray[Any, Any]) -> Int64[np.ndarray, " n"]:
+    """(N,) the rows in the order of their ids, which are text."""
+    # By the bytes of UTF-8, whose order is that of Python, in a tenth of the time.
+    order: Int64[np.ndarray, " n"] = pc.sort_indices(pa.array(ids, pa.large_string())).to_numpy().astype(np.int64)
+    return order
 
 
 def group_numbers(keys: Sequence[Any]) -> Int64[np.ndarray, " n"]:
     """Number the keys from 0 in their sorted order."""
-    number_of: dict[Hashable, int] = {key: number for number, key in enumerate(sorted(set(keys)))}
-    return np.array([number_of[key] for key in keys], dtype=np.int64)
+    return _numbers(keys, sorted(set(keys)))
+
+
+def _numbers(keys: Sequence[Any], distinct: Sequence[Any]) -> Int64[np.ndarray, " n"]:
+    number_of = {key: number for number, key in enumerate(distinct)}
+    return np.fromiter(map(number_of.__getitem__, keys), dtype=np.int64, count=len(keys))
 
 
 def pair_numbers(first: Int64[np.ndarray, " n"], second: Int64[np.ndarray, " n"]) -> Int64[np.ndarray, " n"]:
@@ -57,10 +75,12 @@ def pair_numbers(first: Int64[np.ndarray, " n"], second: Int64[np.ndarray, " n"]
 
 def first_of_group(names: Sequence[str | None], group: Int64[np.ndarray, " n"]) -> list[str | None]:
     """For each group (numbered from 0) the first name that is not None; None where all are."""
-    first: list[str | None] = [None] * (int(group.max()) + 1)
-    for name, number in zip(names, group.tolist(), strict=True):
-        if first[number] is None:
-            first[number] = name
+    values = np.empty(len(names) + 1, dtype=object)
+    values[:-1] = names
+    stated = np.flatnonzero(values[:-1] != None)  # noqa: E711  (element by element)
+    row = np.full(int(group.max()) + 1, -1, dtype=np.int64)
+    row[group[stated[::-1]]] = stated[::-1]  # of repeated indices the last one counts: the first row
+    first: list[str | None] = values[row].tolist()
     return first
 
 
@@ -127,15 +147,14 @@ def block_ids(
     Returns:
         N block ids, in the order of the photographs.
     """
-    blocks = [""] * len(city)
+    blocks = np.empty(len(city), dtype=object)
     for name, rows in rows_by_name(city).items():
         offset = rng.uniform(0.0, block_m, size=2)
         xy = LocalFrame.around(positions_deg[rows]).to_xy_m(positions_deg[rows])
         cells, which = distinct_rows(np.floor((xy + offset) / block_m).astype(np.int64))
         names = [f"{name or ''}/{column}/{line}" for column, line in cells.tolist()]
-        for row, number in zip(rows.tolist(), which.tolist(), strict=True):
-            blocks[row] = names[number]
-    return blocks
+        blocks[rows] = np.array(names, dtype=object)[which]
+    return list(blocks.tolist())
 
 
 def place_numbers(

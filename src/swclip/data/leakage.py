@@ -17,7 +17,7 @@ from jaxtyping import Int64
 from swclip.data.grouping import place_numbers, text_or_none
 from swclip.data.manifest import Manifest
 from swclip.data.nearby_captures import SAME_DRIVE_RADIUS_M, nearby_captures, sequence_numbers
-from swclip.data.splits import SPLIT_NAMES, QuerySplit, Splits, candidates_for, check_same_manifest
+from swclip.data.splits import SPLIT_NAMES, QuerySplit, Splits, split_labels
 from swclip.geo.distance import haversine_m
 from swclip.geo.neighbours import nearest_m
 from swclip.imaging.phash import HASH_BITS, PictureHashes, check_bits, near_duplicates
@@ -58,10 +58,8 @@ def leakage_report(
         MismatchError: The splits were made from another manifest.
         ConfigError: The number of bits is not between 0 and 64.
     """
-    check_same_manifest(splits, manifest)
     check_bits(near_duplicate_bits)
-    split_of = pd.Series(splits.frame["split"].to_numpy(dtype=object), index=splits.frame["image_id"].to_numpy())
-    labels = split_of.reindex(manifest.frame["image_id"].to_numpy()).to_numpy(dtype=object)
+    labels = split_labels(splits, manifest)
     report: dict[str, Any] = {
         "version": "1",
         "protocol": splits.meta.get("protocol"),
@@ -72,15 +70,16 @@ def leakage_report(
     place = place_numbers(
         manifest.positions_deg, text_or_none(manifest.frame["city"]), text_or_none(manifest.frame["place_id"])
     )
+    sequence = sequence_numbers(manifest)
     query_splits: tuple[QuerySplit, ...] = ("query", "val")
     for name in query_splits:
         query_rows = np.flatnonzero(labels == name)
         training = np.flatnonzero(np.isin(labels, _TRAINING_SIDE[name]))
         part = _positions(manifest, query_rows, training)
         part["shared_places"] = _shared(place, query_rows, training)
-        part["shared_sequences"] = _shared(sequence_numbers(manifest), query_rows, training)
+        part["shared_sequences"] = _shared(sequence, query_rows, training)
         part["nearby_captures"] = nearby_captures(manifest, query_rows, training)
-        part["candidates"] = _candidates(manifest, query_rows, candidates_for(splits, name))
+        part["candidates"] = _candidates(manifest, query_rows, splits.candidates[splits.candidates[f"for_{name}"]])
         part["near_duplicates"] = part["exact_duplicates"] = None
         if hashes is not None:
             count = None if progress is None else partial(progress, _COMPARING[name])

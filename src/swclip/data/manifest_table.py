@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,33 +52,33 @@ _TYPES = {
 _WKB_POINT = np.dtype([("order", "u1"), ("kind", "<u4"), ("x", "<f8"), ("y", "<f8")])
 
 
-def of_the_schema(table: pa.Table, file: Path) -> pa.Table:
-    """The table with the types of the schema, where another program wrote equivalent ones.
+_AGAIN = "make it again with: swclip prepare"
 
-    Raises:
-        ArtefactError: A column is missing, is there twice, or is of another type.
-    """
-    again = "make it again with: swclip prepare"
-    counts = Counter(table.column_names)
-    for name in (*COLUMNS, *table.column_names):
+
+def check_names(names: Sequence[str], file: Path) -> None:
+    """Raise ArtefactError if a column of the schema is missing, or a column is there twice."""
+    counts = Counter(names)
+    for name in (*COLUMNS, *names):
         if counts[name] != 1:
             problem = f"lacks the column {name!r}" if counts[name] == 0 else f"has {counts[name]} columns {name!r}"
-            raise ArtefactError(f"{file}: {problem}; {again}")
-    for at, field in enumerate(table.schema):
-        kind = _TYPES.get(field.name)
-        if kind is None or field.type == kind:
-            continue
-        try:
-            if not _equivalent(field.type, kind):
-                raise pa.ArrowInvalid("another type")
-            table = table.set_column(
-                at, pa.field(field.name, kind), table.column(at).cast(kind, safe=kind == pa.float64())
-            )
-        except pa.ArrowException as error:
-            raise ArtefactError(
-                f"{file}: the column {field.name!r} is of type {field.type}, not {kind}; {again}"
-            ) from error
-    return table
+            raise ArtefactError(f"{file}: {problem}; {_AGAIN}")
+
+
+def of_the_schema(name: str, column: pa.ChunkedArray, file: Path) -> pa.ChunkedArray:
+    """A column with the type of the schema, where another program wrote an equivalent one.
+
+    Raises:
+        ArtefactError: It is of another type.
+    """
+    kind = _TYPES.get(name)
+    if kind is None or column.type == kind:
+        return column
+    try:
+        if not _equivalent(column.type, kind):
+            raise pa.ArrowInvalid("another type")
+        return column.cast(kind, safe=kind == pa.float64())
+    except pa.ArrowException as error:
+        raise ArtefactError(f"{file}: the column {name!r} is of type {column.type}, not {kind}; {_AGAIN}") from error
 
 
 def _equivalent(kind: pa.DataType, wanted: pa.DataType) -> bool:
@@ -171,23 +171,23 @@ def geo_metadata(frame: pd.DataFrame) -> dict[str, Any]:
     return {"version": "1.0.0", "primary_column": "geometry", "columns": {"geometry": column}}
 
 
-def plain_frame(table: pa.Table) -> pd.DataFrame:
-    """The table as pandas without the geometry, with None for unknown text in every pandas version."""
-    if "geometry" in table.column_names:
-        table = table.drop_columns(["geometry"])
-    table = table.replace_schema_metadata(None)
-    texts = [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
-    names = table.column_names
-    columns = {name: text_objects(table[name]) for name in texts}
-    frame: pd.DataFrame = table.drop_columns(texts).to_pandas(types_mapper=None)
-    for name in texts:
-        frame[name] = pd.Series(columns.pop(name), index=frame.index, dtype=object)
-    frame = frame[names]
-    for field in table.schema:
-        if pa.types.is_integer(field.type) and table[field.name].null_count:
-            # pandas would read float64, in which two ids of 17 digits are one.
-            frame[field.name] = pd.array(table[field.name].to_pylist(), dtype="Int64")
-    return frame
+def plain_frame(columns: Iterable[tuple[str, pa.ChunkedArray]]) -> pd.DataFrame:
+    """Columns as pandas without the geometry, with None for unknown text in every pandas version.
+
+    Args:
+        columns: Names and values; taken one at a time, so that a table that is read lazily is never in memory whole.
+    """
+    return pd.DataFrame({name: _plain_column(column) for name, column in columns if name != "geometry"}, copy=False)
+
+
+def _plain_column(column: pa.ChunkedArray) -> pd.Series[Any]:
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return pd.Series(text_objects(column), dtype=object)
+    if pa.types.is_integer(column.type) and column.null_count:
+        # pandas would read float64, in which two ids of 17 digits are one.
+        return pd.Series(pd.array(column.to_pylist(), dtype="Int64"))
+    values: pd.Series[Any] = column.to_pandas()
+    return values
 
 
 def text_objects(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
@@ -195,7 +195,8 @@ def text_objects(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
 
     A city of ten million rows is one string and not ten million.
     """
-    encoded = column.dictionary_encode().unify_dictionaries().combine_chunks()
+    # As large strings: ten million long paths have more than 2 GB.
+    encoded = column.cast(pa.large_string()).dictionary_encode().unify_dictionaries().combine_chunks()
     if isinstance(encoded, pa.ChunkedArray):  # no chunk at all
         return np.empty(0, dtype=object)
     values = np.append(_objects(encoded.dictionary.to_pylist()), [None])

@@ -101,16 +101,24 @@ def _extremes(
 ) -> Float64[np.ndarray, "p c"]:
     """The extremes of each group of photographs; groups are numbered from 0 without gaps."""
     told, timed = sequence >= 0, np.isfinite(time_s)
-    values = np.full((len(group), len(_At)), np.inf)
-    values[told, _At.SEQUENCE], values[told, _At.NEGATIVE_SEQUENCE] = sequence[told], -sequence[told]
-    values[timed, _At.TIME], values[timed, _At.NEGATIVE_TIME] = time_s[timed], -time_s[timed]
-    only_timed = timed & ~told
-    values[only_timed, _At.TIME_WITHOUT_SEQUENCE] = time_s[only_timed]
-    values[only_timed, _At.NEGATIVE_TIME_WITHOUT_SEQUENCE] = -time_s[only_timed]
-    values[~timed, _At.UNTIMED] = 0.0
-    values[~timed & ~told, _At.UNTIMED_WITHOUT_SEQUENCE] = 0.0
-    values[~told, _At.WITHOUT_SEQUENCE] = 0.0
-    return _grouped(values, group)
+    zero = np.zeros(len(group))
+    columns = {
+        _At.SEQUENCE: (told, sequence),
+        _At.NEGATIVE_SEQUENCE: (told, -sequence),
+        _At.TIME: (timed, time_s),
+        _At.NEGATIVE_TIME: (timed, -time_s),
+        _At.TIME_WITHOUT_SEQUENCE: (timed & ~told, time_s),
+        _At.NEGATIVE_TIME_WITHOUT_SEQUENCE: (timed & ~told, -time_s),
+        _At.UNTIMED: (~timed, zero),
+        _At.UNTIMED_WITHOUT_SEQUENCE: (~timed & ~told, zero),
+        _At.WITHOUT_SEQUENCE: (~told, zero),
+    }
+    smallest = np.full((int(group.max()) + 1, len(_At)), np.inf)
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    for column, (rows, values) in columns.items():  # one at a time: all of ten million rows would be a gigabyte
+        smallest[:, column] = np.minimum.reduceat(np.where(rows, values, np.inf)[order], starts)
+    return smallest
 
 
 def _grouped(values: Float64[np.ndarray, "n c"], group: Int64[np.ndarray, " n"]) -> Float64[np.ndarray, "g c"]:

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 import pandas as pd
-from jaxtyping import Float64
+from jaxtyping import Float64, Int64
 
 from swclip.data.candidates import GalleryRule, build_candidates, parse_gallery
 from swclip.data.grouping import (
@@ -22,6 +22,7 @@ from swclip.data.grouping import (
     draw_captures,
     first_of_group,
     group_numbers,
+    id_order,
     keep_buffer,
     pair_numbers,
     place_numbers,
@@ -153,13 +154,11 @@ def split(manifest: Manifest, protocol: Protocol = "known-places", **options: An
     config = SplitConfig(protocol=protocol, **options)
     if len(manifest.frame) == 0:
         raise InputError(f"{manifest.path}: it has no photographs; run `swclip prepare` on a folder that has some.")
-    order = np.argsort(manifest.frame["image_id"].to_numpy(dtype=object), kind="stable")
-    sorted_rows = manifest.frame.iloc[order]
+    image_ids = manifest.frame["image_id"].to_numpy(dtype=object)
+    order = id_order(image_ids)
+    texts = {name: text_or_none(manifest.frame[name].iloc[order]) for name in ("city", "place_id", "sequence_id")}
     photographs = Photographs(
-        positions_deg=manifest.positions_deg[order],
-        city=text_or_none(sorted_rows["city"]),
-        place=text_or_none(sorted_rows["place_id"]),
-        sequence=text_or_none(sorted_rows["sequence_id"]),
+        manifest.positions_deg[order], city=texts["city"], place=texts["place_id"], sequence=texts["sequence_id"]
     )
     rng = np.random.default_rng(config.seed)
     # Drawn first and for every protocol, so that a seed gives the same blocks whatever the protocol is.
@@ -172,14 +171,7 @@ def split(manifest: Manifest, protocol: Protocol = "known-places", **options: An
     else:
         labels, chosen["city"] = new_city(photographs, blocks, config, rng)
     _check_not_empty(labels, config)
-    back = np.argsort(order, kind="stable")
-    frame = pd.DataFrame(
-        {
-            "image_id": pd.Series(manifest.frame["image_id"].tolist(), dtype=object),
-            "split": pd.Series(labels[back].tolist(), dtype=object),
-            "block_id": pd.Series([blocks[i] for i in back], dtype=object),
-        }
-    )
+    frame = split_rows(manifest, labels, blocks, order)
     rule: GalleryRule = parse_gallery(config.gallery, config.protocol)
     parameters = {**asdict(config), **chosen, "gallery": str(rule)}
     del parameters["protocol"], parameters["seed"]
@@ -191,6 +183,22 @@ def split(manifest: Manifest, protocol: Protocol = "known-places", **options: An
     }
     candidates = build_candidates(manifest.frame, frame["split"].to_numpy(dtype=object), rule)
     return SplitDraft(frame, candidates, meta, photographs.notes)
+
+
+def split_rows(manifest: Manifest, labels: Labels, blocks: list[str], order: Int64[np.ndarray, " n"]) -> pd.DataFrame:
+    """The rows of splits in the manifest's order.
+
+    Args:
+        manifest: The photographs.
+        labels: (N,) the split of each photograph, in the order of their ids.
+        blocks: The block of each, likewise.
+        order: (N,) the rows of the manifest in that order.
+    """
+    columns = {"image_id": manifest.frame["image_id"].to_numpy(dtype=object)}
+    for name, values in (("split", labels), ("block_id", blocks)):
+        columns[name] = np.empty(len(order), dtype=object)
+        columns[name][order] = values
+    return pd.DataFrame({name: pd.Series(values, dtype=object) for name, values in columns.items()})
 
 
 def known_places(photographs: Photographs, config: SplitConfig, rng: np.random.Generator) -> tuple[Labels, str]:

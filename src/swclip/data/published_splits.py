@@ -10,13 +10,19 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from jaxtyping import Bool
 
 from swclip.data.candidates import GalleryRule, candidates_at
-from swclip.data.grouping import block_ids, draw_by_city, first_of_group, place_numbers, text_or_none
+from swclip.data.grouping import (
+    block_ids,
+    draw_by_city,
+    first_of_group,
+    id_order,
+    place_numbers,
+    text_or_none,
+)
 from swclip.data.manifest import Manifest
-from swclip.data.protocols import SplitDraft
+from swclip.data.protocols import SplitDraft, split_rows
 from swclip.errors import InputError
 
 PUBLISHED_COLUMN = "published_split"
@@ -75,7 +81,7 @@ def published_splits(
         notes.append(f"{unpublished:,} photographs without a published split are for training.")
     labels[queries_of[asked]] = "query"
     rng = np.random.default_rng(seed)
-    order = np.argsort(manifest.frame["image_id"].to_numpy(dtype=object), kind="stable")
+    order = id_order(manifest.frame["image_id"].to_numpy(dtype=object))
     cities = text_or_none(manifest.frame["city"].iloc[order])
     blocks = block_ids(manifest.positions_deg[order], cities, block_m, rng)
     usable: list[str] = ["gallery"] if with_train and with_kinds else []
@@ -93,13 +99,7 @@ def published_splits(
             val_gallery = (parts == "train") & ~drawn
             notes.append(f"There are no validation queries: {drawn.sum():,} photographs of train were drawn, by place.")
     candidates = candidates_at(manifest.frame, gallery, val_gallery)
-    frame = pd.DataFrame(
-        {
-            "image_id": pd.Series(manifest.frame["image_id"].tolist(), dtype=object),
-            "split": pd.Series(labels.tolist(), dtype=object),
-            "block_id": pd.Series([blocks[at] for at in np.argsort(order, kind="stable")], dtype=object),
-        }
-    )
+    frame = split_rows(manifest, labels[order], blocks, order)
     meta = {
         "protocol": "published",
         "seed": seed,

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from jaxtyping import Int64
 
+from swclip.data.grouping import text_or_none
 from swclip.data.manifest import Manifest
 from swclip.data.manifest_table import text_objects
 from swclip.errors import ArtefactError, ConfigError, MismatchError
@@ -223,9 +224,21 @@ def indices(splits: Splits, manifest: Manifest, name: SplitName) -> Int64[np.nda
     """
     if name not in SPLIT_NAMES:
         raise ConfigError(f"split {name!r} is not known; choose one of {', '.join(SPLIT_NAMES)}.")
+    return np.flatnonzero(split_labels(splits, manifest) == name).astype(np.int64)
+
+
+def split_labels(splits: Splits, manifest: Manifest) -> np.ndarray[Any, Any]:
+    """(N,) the split of each photograph, in the manifest's order.
+
+    Raises:
+        MismatchError: The splits were made from another manifest.
+    """
     check_same_manifest(splits, manifest)
-    split_of = pd.Series(splits.frame["split"].to_numpy(), index=splits.frame["image_id"].to_numpy())
-    return np.flatnonzero(split_of.reindex(manifest.frame["image_id"].to_numpy()).to_numpy() == name).astype(np.int64)
+    labels = splits.frame["split"].to_numpy(dtype=object)
+    listed, ids = (frame["image_id"].to_numpy(dtype=object) for frame in (splits.frame, manifest.frame))
+    if len(listed) == len(ids) and bool((listed == ids).all()):
+        return labels  # as `swclip split` writes them; an index of ten million texts takes a gigabyte
+    return pd.Series(labels, index=listed).reindex(ids).to_numpy(dtype=object)
 
 
 def check_same_manifest(splits: Splits, manifest: Manifest) -> None:
@@ -282,8 +295,7 @@ def _counts(rows: pd.DataFrame, places: pd.DataFrame) -> dict[str, int]:
 
 
 def _text(column: pd.Series[Any]) -> pa.Array:
-    values = column.to_numpy(dtype=object)
-    return pa.array([None if value is None or value != value else str(value) for value in values], pa.string())
+    return pa.array(text_or_none(column), pa.string())
 
 
 def _objects(column: pa.ChunkedArray) -> pd.Series[Any]:

@@ -7,7 +7,8 @@
     image_rows           (P,)    int64, the candidate of each photograph
     positions_deg        (M, 2)  float64, latitude and longitude
     image_hubness        (P,)    float32, where it was measured
-    names                (n,)    uint8: UTF-8 of JSON with candidate_ids, cities and image_ids
+    names                (n,)    uint8: UTF-8 of JSON with candidate_ids, cities and image_ids; and image_licences,
+                                 image_authors and image_source_urls where the gallery has any (null: not stated)
 
 Whitened features are not exported, since the exported image graph computes none of a query. The metadata contain
 `swclip_embeddings` (the version), `fingerprint` of the model, `posterior` (JSON, or null; that of `--effort fast`), and
@@ -22,10 +23,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import pandas as pd
 from jaxtyping import Float32, Int8
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from swclip.data.attribution import ATTRIBUTION_COLUMNS, attribution_table
 from swclip.errors import ArtefactError, InputError
 from swclip.files import atomic_file
 from swclip.gallery.gallery import Gallery
@@ -51,7 +54,13 @@ def write_embeddings(path: str | os.PathLike[str], gallery: Gallery, precision: 
     Raises:
         InputError: An embedding is not finite, or the file cannot be written.
     """
-    names = {"candidate_ids": gallery.candidate_ids, "cities": gallery.cities, "image_ids": gallery.image_ids}
+    names: dict[str, Any] = {
+        "candidate_ids": gallery.candidate_ids,
+        "cities": gallery.cities,
+        "image_ids": gallery.image_ids,
+    }
+    if gallery.image_attribution is not None:
+        names |= {f"image_{name}s": gallery.image_attribution[name].to_pylist() for name in ATTRIBUTION_COLUMNS}
     tensors: dict[str, Any] = {
         "image_rows": gallery.image_rows,
         "positions_deg": gallery.positions_deg,
@@ -97,6 +106,7 @@ def read_embeddings(path: str | os.PathLike[str]) -> Gallery:
                 f"{source}: embeddings of version {version!r}, but this swclip reads {EMBEDDINGS_VERSION!r}; {remedy}"
             )
         names = json.loads(tensors["names"].tobytes())
+        unstated = [None] * len(names["image_ids"])
         for side in ("location", "image"):
             if f"{side}_scales" in tensors:
                 tensors[f"{side}_embeddings"] = dequantize(tensors[f"{side}_embeddings"], tensors[f"{side}_scales"])
@@ -110,6 +120,11 @@ def read_embeddings(path: str | os.PathLike[str]) -> Gallery:
             image_ids=names["image_ids"],
             meta={"fingerprint": metadata["fingerprint"], "posterior": json.loads(metadata["posterior"])},
             image_hubness=tensors.get("image_hubness"),
+            image_attribution=attribution_table(
+                pd.DataFrame(
+                    {name: names.get(f"image_{name}s", unstated) for name in ATTRIBUTION_COLUMNS}, dtype=object
+                )
+            ),
         )
     except (OSError, SafetensorError, KeyError, ValueError, InputError) as error:
         raise ArtefactError(f"{source}: the embeddings cannot be read ({error}); {remedy}") from error

@@ -36,7 +36,7 @@ from swclip.versions import own_version
 
 _TAGS = ["geo-localization", "street-view", "clip", "arxiv:2604.04357"]
 _MAX_AREAS = 50
-_MAX_LICENCES = 10
+_MAX_LISTED = 10
 
 
 @dataclass(frozen=True)
@@ -192,11 +192,18 @@ def _data_lines(data: TrainingData | None) -> list[str]:
         lines.append(f"Taken {period}{share}.")
     else:
         lines.append("Capture times are not recorded.")
-    listed = data.licences[:_MAX_LICENCES]
-    licences = [f"{plain(name) if name else 'not recorded'} ({count:,})" for name, count in listed]
-    licences += [f"{len(data.licences) - len(listed)} others"] if len(data.licences) > len(listed) else []
-    lines.append(f"Licences of the photographs: {', '.join(licences)}.")
+    lines.append(f"Licences of the photographs: {_listed(data.licences)}.")
+    if any(name for name, _ in data.sources):
+        lines.append(f"Their sources: {_listed(data.sources)}.")
+    if data.authors:
+        authors = "One author is" if data.authors == 1 else f"{data.authors:,} authors are"
+        lines.append(f"{authors} stated; the photographs are not part of the model.")
     return lines
+
+
+def _listed(counts: Sequence[tuple[str | None, int]]) -> str:
+    listed = [f"{plain(name) if name else 'not recorded'} ({count:,})" for name, count in counts[:_MAX_LISTED]]
+    return ", ".join([*listed, *([f"{len(counts) - len(listed)} others"] if len(counts) > len(listed) else [])])
 
 
 def _training_text(card: CardFacts) -> str:

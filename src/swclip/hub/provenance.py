@@ -61,6 +61,8 @@ class TrainingData:
         last: Date of the newest photograph.
         dated: Number of photographs with a time.
         licences: Licences (None if unknown) and the number of photographs of each.
+        sources: Services and data sets that the photographs come from, likewise.
+        authors: Number of authors that they state.
     """
 
     photographs: int
@@ -71,6 +73,8 @@ class TrainingData:
     last: str | None
     dated: int
     licences: tuple[tuple[str | None, int], ...]
+    sources: tuple[tuple[str | None, int], ...] = ()
+    authors: int = 0
 
 
 def training_data(facts: RunFacts, run: Path, manifest: Path | None, splits: Path | None) -> TrainingData | None:
@@ -119,7 +123,6 @@ def _summary(manifest: Manifest, splits: Splits) -> TrainingData:
     labels = np.array(["" if name is None else name for name in names], dtype=object)
     areas = tuple(_area(name, positions[labels == (name or "")]) for name in sorted(set(names), key=lambda n: n or ""))
     times = frame["captured_at"].dropna()
-    licences = frame["licence"].map(lambda value: None if pd.isna(value) else str(value)).value_counts(dropna=False)
     protocol = splits.meta.get("protocol")
     return TrainingData(
         photographs=len(rows),
@@ -129,8 +132,15 @@ def _summary(manifest: Manifest, splits: Splits) -> TrainingData:
         first=None if times.empty else f"{times.min():%Y-%m-%d}",
         last=None if times.empty else f"{times.max():%Y-%m-%d}",
         dated=len(times),
-        licences=tuple((name if isinstance(name, str) else None, int(count)) for name, count in licences.items()),
+        licences=_counts(frame["licence"]),
+        sources=_counts(frame["source"]),
+        authors=frame["author"].nunique() if "author" in frame else 0,
     )
+
+
+def _counts(values: pd.Series[Any]) -> tuple[tuple[str | None, int], ...]:
+    texts = values.map(lambda value: None if pd.isna(value) else str(value)).value_counts(dropna=False)
+    return tuple((name if isinstance(name, str) else None, int(count)) for name, count in texts.items())
 
 
 def _area(city: str | None, positions_deg: Float64[np.ndarray, "n 2"]) -> Area:

@@ -30,7 +30,7 @@ from swclip.imaging.decode import MAX_PIXELS, decode_photograph
 if TYPE_CHECKING:
     from torch import Tensor
 
-Evidence = Literal["gpano", "edges", "ratio"]
+Evidence = Literal["gpano", "service", "edges", "ratio"]
 Which = Literal["auto", "gpano", "all"]
 
 MIN_COVERED = 0.5
@@ -48,8 +48,9 @@ class Panorama:
     """The part of the sphere that a picture covers, and how the camera stood.
 
     Attributes:
-        evidence: Why it is taken for a panorama: its XMP packet (gpano); its left and right edges join (edges); or no
-            more than that it is twice as wide as high (ratio).
+        evidence: Why it is taken for a panorama: its XMP packet (gpano); the catalogue of the service that it comes
+            from (service); its left and right edges join (edges); or no more than that it is twice as wide as high
+            (ratio).
         heading_deg: Compass direction of the centre of the whole panorama, degrees clockwise from true north; None if
             unknown.
         pitch_deg: Elevation of that centre above the horizon, degrees.
@@ -84,8 +85,8 @@ class ViewOptions:
         width_px: Width of a view, pixels.
         height_px: Height of a view, pixels.
         level: Undo the pitch and roll of the camera.
-        panoramas: Which pictures are panoramas: those that GPano declares, and those of twice their height whose edges
-            join (auto); the former alone (gpano); or all pictures of twice their height (all).
+        panoramas: Which pictures are panoramas: those that GPano or their service declares, and those of twice their
+            height whose edges join (auto); those of GPano alone (gpano); or all pictures of twice their height (all).
 
     Raises:
         ConfigError: A value is impossible.
@@ -128,8 +129,18 @@ class ViewOptions:
 
     def includes(self, panorama: Panorama | None) -> bool:
         """Whether views are made of a picture."""
-        wanted = {"auto": ("gpano", "edges"), "gpano": ("gpano",), "all": ("gpano", "edges", "ratio")}
+        declared = ("gpano", "service")
+        wanted = {"auto": (*declared, "edges"), "gpano": ("gpano",), "all": (*declared, "edges", "ratio")}
         return panorama is not None and panorama.problem is None and panorama.evidence in wanted[self.panoramas]
+
+
+def as_view_options(views: int | ViewOptions | None) -> ViewOptions | None:
+    """All options of a number of views.
+
+    Raises:
+        ConfigError: The number is impossible.
+    """
+    return ViewOptions(views) if isinstance(views, int) else views
 
 
 def perspective_views(

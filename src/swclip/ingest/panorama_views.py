@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from jaxtyping import Bool, Float64, Int64
 from PIL import Image
 
 from swclip.data.grouping import SAME_PLACE_M, distinct_positions, text_or_none
@@ -196,6 +197,7 @@ def replace_panoramas(
     options: ViewOptions,
     folder: str | os.PathLike[str],
     *,
+    base: str | os.PathLike[str] | None = None,
     max_pixels: int = MAX_PIXELS,
     workers: int | None = None,
     progress: Count | None = None,
@@ -214,6 +216,7 @@ def replace_panoramas(
         sha256: SHA-256 of the file of each row.
         options: The views.
         folder: Folder of the manifest; the pictures are in `views` in it.
+        base: Folder of the panoramas, below which their names are those of their views; None for the common one.
         max_pixels: Limit of the pixels of a panorama.
         workers: Number of threads; by default one per processor, at most 4, because each holds a decoded panorama.
         progress: Called with the number of panoramas that are done, and their number.
@@ -228,7 +231,7 @@ def replace_panoramas(
     notes: list[Note] = []
     rows = [row for row, panorama in enumerate(panoramas) if options.includes(panorama)]
     jobs, unseen, partly, uncovered = [], 0, 0, 0
-    for row, name in zip(rows, _names([Path(frame["image_path"].iloc[row]) for row in rows]), strict=True):
+    for row, name in zip(rows, _names([Path(frame["image_path"].iloc[row]) for row in rows], base), strict=True):
         panorama = panoramas[row]
         assert panorama is not None
         stated = float(frame["heading_deg"].iloc[row])
@@ -257,12 +260,12 @@ def replace_panoramas(
     return _with_views(frame, jobs, options), notes
 
 
-def _names(paths: list[Path]) -> list[str]:
-    """Names of files without suffix below their common folder; with the suffix if two would be the same."""
+def _names(paths: list[Path], base: str | os.PathLike[str] | None) -> list[str]:
+    """Names of files without suffix below a folder, their common one if None; with suffix if two would be the same."""
     if not paths:
         return []
     try:
-        base = os.path.commonpath([path.parent for path in paths])
+        base = os.path.commonpath([path.parent for path in paths]) if base is None else base
         names = [Path(os.path.relpath(path, base)).as_posix() for path in paths]
     except ValueError:  # on several drives of a Windows machine
         names = [path.as_posix().replace(":", "").lstrip("/") for path in paths]
@@ -349,13 +352,27 @@ def _places(table: pd.DataFrame, is_view: np.ndarray[Any, Any]) -> list[str | No
     unnamed = np.array([place is None for place in places])
     if not (unnamed & is_view).any():
         return places
-    # As splits group photographs without a place, so that naming the places changes no split.
     rows = np.flatnonzero(unnamed)
-    positions, which = distinct_positions(table[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)[rows])
-    group = place_leaders(positions, SAME_PLACE_M)[which]
-    with_views = set(group[is_view[rows]].tolist())
-    name_of: dict[int, str] = {}
-    for row, number in zip(rows.tolist(), group.tolist(), strict=True):
-        if number in with_views:
-            places[row] = name_of.setdefault(number, str(table["image_id"].iloc[row]))
+    positions_deg = table[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)[rows]
+    first = first_at_place(positions_deg, is_view[rows])
+    for row, at in zip(rows[first >= 0].tolist(), rows[first[first >= 0]].tolist(), strict=True):
+        places[row] = str(table["image_id"].iloc[at])
     return places
+
+
+def first_at_place(
+    positions_deg: Float64[np.ndarray, "n 2"], has_views: Bool[np.ndarray, " n"]
+) -> Int64[np.ndarray, " n"]:
+    """The first row at the place of each row, whose id is the name of the place; -1 at places without views.
+
+    Places are those that splits make of photographs without one, so that naming them changes no split.
+
+    Args:
+        positions_deg: (N, 2) latitude, longitude in degrees.
+        has_views: (N,) whether the row is a panorama of which views are made, or a view.
+    """
+    positions, which = distinct_positions(positions_deg)
+    group = place_leaders(positions, SAME_PLACE_M)[which]
+    numbers, first = np.unique(group, return_index=True)
+    with_views = np.isin(group, group[has_views])
+    return np.where(with_views, first[np.searchsorted(numbers, group)], -1).astype(np.int64)

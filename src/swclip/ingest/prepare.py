@@ -20,7 +20,7 @@ from swclip.data.splits import Splits
 from swclip.errors import ConfigError, DiskFullError, InputError
 from swclip.files import atomic_file, guarded_cell, sha256_of_file
 from swclip.geo.distance import haversine_m
-from swclip.imaging.panoramas import ViewOptions
+from swclip.imaging.panoramas import ViewOptions, as_view_options
 from swclip.ingest.columns import POSITION_ROLES, ColumnNames
 from swclip.ingest.file_names import stated_name, utf8_problem
 from swclip.ingest.layouts import LayoutName
@@ -143,7 +143,7 @@ def prepare(
         raise InputError(f"{folder}: --copy would copy the folder into itself; choose another --out, or omit --copy.")
     if views is not None and inside_itself:
         raise InputError(f"{folder}: views would be written into the folder of the panoramas; choose another --out.")
-    options = ViewOptions(views) if isinstance(views, int) else views
+    options = as_view_options(views)
     name, table = _read(
         LayoutSource(
             path=Path(source),

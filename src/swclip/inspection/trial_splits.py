@@ -133,11 +133,11 @@ def split_command(protocol: str, block_m: float | None, name: str) -> list[str]:
 
     Example:
         >>> " ".join(split_command("new-streets", 50.0, "data"))
-        'swclip split data --protocol new-streets --block-m 50 --out data/new-streets.parquet'
+        'swclip split data --protocol new-streets --block-m 50 --out data/splits.parquet'
     """
     sized = block_m is not None and block_m != DEFAULT_BLOCK_M
     block = ["--block-m", f"{block_m:g}"] if sized else []
-    return ["swclip", "split", name, "--protocol", protocol, *block, "--out", f"{name}/{protocol}.parquet"]
+    return ["swclip", "split", name, "--protocol", protocol, *block, "--out", f"{name}/splits.parquet"]
 
 
 def _trial(manifest: Manifest, name: str, protocol: _Protocol, block_m: float | None) -> TrialSplit:

@@ -7,10 +7,11 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pydantic import TypeAdapter, ValidationError
 
 from swclip.data.manifest import Manifest, read_manifest
@@ -22,6 +23,8 @@ from swclip.locks import sole_holder
 from swclip.structure import as_plain
 from swclip.training.config import TrainingConfig, load_recipe, write_config
 from swclip.versions import versions
+
+_ROWS_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,7 @@ class RunFacts:
         versions: Versions of swclip and its main dependencies.
         figures: Figures on the validation queries, at the end.
         splits_digest: SHA-256 over ids and their split, since the same file may have been rewritten.
+        candidates_digest: SHA-256 over the candidates of the splits; empty in runs of swclip 0.1.
     """
 
     manifest: str
@@ -51,6 +55,7 @@ class RunFacts:
     versions: dict[str, str] = field(default_factory=dict)
     figures: dict[str, Any] = field(default_factory=dict)
     splits_digest: str = ""
+    candidates_digest: str = ""
 
     def __repr__(self) -> str:
         validation = self.figures.get("val_posterior")
@@ -62,6 +67,9 @@ def open_run(
     out: Path, config: TrainingConfig, manifest: Manifest, splits: Splits, system: str, command: str | None
 ) -> RunFacts:
     """Start a run in a folder, or read the record of the existing one.
+
+    Photographs and splits are compared by their content, so that a run goes on where its folder or theirs was moved or
+    copied; the record then has the new paths.
 
     Args:
         out: The run's folder.
@@ -84,6 +92,7 @@ def open_run(
         command=command,
         versions=versions(),
         splits_digest=digest_of_splits(splits),
+        candidates_digest=digest_of_candidates(splits),
     )
     earlier = read_run(out) if (out / "run.json").exists() else None
     # A run that failed before its first step, such as without its tower, may start again with other settings.
@@ -95,18 +104,35 @@ def open_run(
         raise ConfigError(
             f"{out}: contains a run with another configuration; choose another --out, or remove that folder."
         )
-    made_from = ("manifest_digest", "splits", "splits_digest")
+    made_from = ["manifest_digest", "splits_digest", *(["candidates_digest"] if earlier.candidates_digest else [])]
     if any(getattr(earlier, name) != getattr(facts, name) for name in made_from):
         raise ConfigError(
             f"{out}: contains a run on other photographs or splits; choose another --out, or remove that folder."
         )
-    return earlier
+    here = replace(earlier, manifest=facts.manifest, splits=facts.splits)
+    if here != earlier:
+        write_json(out / "run.json", asdict(here))
+    return here
 
 
 def digest_of_splits(splits: Splits) -> str:
     """SHA-256 over ids and their split: the identity of splits, independent of their file."""
-    rows = splits.frame[["image_id", "split"]].to_numpy().tolist()
-    return hashlib.sha256(json.dumps(rows, ensure_ascii=False).encode()).hexdigest()
+    return _digest(splits.frame[["image_id", "split"]])
+
+
+def digest_of_candidates(splits: Splits) -> str:
+    """SHA-256 over the candidates of splits, with their photographs and the queries that they are for."""
+    return _digest(splits.candidates[["candidate_id", "lat_deg", "lon_deg", "image_ids", "for_val", "for_query"]])
+
+
+def _digest(table: pd.DataFrame) -> str:
+    """SHA-256 of the rows as JSON, some at a time: the text of ten million would take a gigabyte."""
+    hashed = hashlib.sha256(b"[")
+    for start in range(0, len(table), _ROWS_AT_ONCE):
+        rows = table.iloc[start : start + _ROWS_AT_ONCE].to_numpy(dtype=object).tolist()
+        hashed.update((", " * (start > 0) + json.dumps(rows, ensure_ascii=False)[1:-1]).encode())
+    hashed.update(b"]")
+    return hashed.hexdigest()
 
 
 def read_run(folder: str | Path) -> RunFacts:
