@@ -6,24 +6,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
+from fixtures.models import two_views, write_keypoint_matcher
 from swclip.errors import ConfigError
 from swclip.models.keypoints import KeypointMatcher, KeypointVerifier, inliers
-
-SIZE = {"height": 96, "width": 128}
-
-
-def two_views(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Points of a scene in two cameras that stand a step apart and look 6 degrees apart."""
-    generator = np.random.default_rng(seed)
-    scene = generator.uniform([-5.0, -3.0, 8.0], [5.0, 3.0, 30.0], (count, 3))
-    camera = np.array([[400.0, 0.0, 320.0], [0.0, 400.0, 240.0], [0.0, 0.0, 1.0]])
-    turn = np.array([[np.cos(0.1), 0.0, np.sin(0.1)], [0.0, 1.0, 0.0], [-np.sin(0.1), 0.0, np.cos(0.1)]])
-    views = (scene @ camera.T, (scene @ turn.T + [1.0, 0.0, 0.2]) @ camera.T)
-    first, second = (view[:, :2] / view[:, 2:] for view in views)
-    return first, second
 
 
 @pytest.mark.parametrize("wrong", [0, 20, 40])
@@ -48,44 +35,7 @@ def test_random_matches_and_few_matches_have_few_inliers() -> None:
 
 @pytest.fixture(scope="module", params=["lightglue", "efficientloftr"])
 def folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny model with random weights, saved as published ones are."""
-    from transformers import (
-        EfficientLoFTRConfig,
-        EfficientLoFTRForKeypointMatching,
-        LightGlueConfig,
-        LightGlueForKeypointMatching,
-        SuperPointConfig,
-    )
-    from transformers.models.efficientloftr.image_processing_pil_efficientloftr import EfficientLoFTRImageProcessorPil
-    from transformers.models.lightglue.image_processing_pil_lightglue import LightGlueImageProcessorPil
-
-    path = tmp_path_factory.mktemp(request.param)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        if request.param == "lightglue":
-            detector = SuperPointConfig(
-                encoder_hidden_sizes=[8, 8, 8, 8],
-                decoder_hidden_size=16,
-                descriptor_decoder_dim=16,
-                keypoint_threshold=0.0,
-                max_keypoints=64,
-            )
-            sizes = {"descriptor_dim": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "filter_threshold": 0.0}
-            config = LightGlueConfig(keypoint_detector_config=detector.to_dict(), **sizes)
-            LightGlueForKeypointMatching(config).save_pretrained(path)
-            LightGlueImageProcessorPil(size=SIZE).save_pretrained(path)
-        else:
-            config = EfficientLoFTRConfig(
-                stage_num_blocks=[1, 1, 1, 1],
-                out_features=[8, 8, 16, 32],
-                hidden_size=32,
-                num_attention_layers=1,
-                coarse_matching_threshold=0.0,
-                fine_matching_slice_dim=4,
-            )
-            EfficientLoFTRForKeypointMatching(config).save_pretrained(path)
-            EfficientLoFTRImageProcessorPil(size=SIZE).save_pretrained(path)
-    return path
+    return write_keypoint_matcher(tmp_path_factory.mktemp(request.param), request.param)
 
 
 def picture(seed: int) -> Image.Image:
@@ -103,6 +53,7 @@ def test_a_saved_model_matches_points_within_both_pictures(folder: Path) -> None
     again = matcher.match(first, second)
     np.testing.assert_array_equal(points, again[0])
     np.testing.assert_array_equal(others, again[1])
+    assert matcher.fingerprint == KeypointMatcher(str(folder)).fingerprint
 
 
 def test_the_verifier_counts_inliers_of_the_photographs_that_it_has(

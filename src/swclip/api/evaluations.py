@@ -43,6 +43,7 @@ def evaluate(
     effort: Literal["fast", "balanced", "best"] = "best",
     use: Sequence[ModalityName] | None = None,
     verify: int | None = None,
+    verify_with: str | None = None,
     outside: Manifest | PathLike | None = None,
     device: str | None = None,
     command: str | None = None,
@@ -66,8 +67,10 @@ def evaluate(
             patches, "best" with all that the model has. Posterior and calibration are those fitted for it.
         use: The modalities of the queries: image, caption and map. By default the photograph, and each other modality
             that the model and the queries have.
-        verify: Number of the most probable candidates that are compared with the query in detail, by patch features;
-            0 for none. By default the number that the posterior was fitted with.
+        verify: Number of the most probable candidates that are compared with the query in detail, by patch features or
+            keypoints; 0 for none. By default the number that the posterior was fitted with.
+        verify_with: Where the keypoint matcher of the posterior is, on the hub or in a folder, if not where it was in
+            training.
         outside: A manifest of photographs of elsewhere, to measure whether answers tell that they were not taken in the
             gallery's area.
         device: auto, cpu, cuda, ...; by default auto for a path, and the current device of a model.
@@ -117,8 +120,10 @@ def evaluate(
             posterior.at(effort),
             None if calibration is None else calibration.at(effort),
             verify,
-            network.patches is not None,
+            network.patches is not None or posterior.matcher is not None,
         )
+        if verify_with is not None and (fitted.posterior is None or fitted.posterior.matcher is None):
+            raise ConfigError(f"the run verifies without keypoints, which {verify_with} finds; leave verify_with out.")
     elif verify:
         raise ConfigError("no posterior was fitted for this model, which verification needs; leave verify out.")
     with count_progress(progress, "Embedding photographs") as report:
@@ -134,6 +139,7 @@ def evaluate(
             use=use,
             calibration=calibration,
             outside=None if outside is None else as_manifest(outside),
+            verify_with=verify_with,
             command=command,
             progress=report,
         )

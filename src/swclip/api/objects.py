@@ -85,8 +85,9 @@ class FittedModel:
 
     @property
     def verifies(self) -> bool:
-        """Whether answers gain by patch features: whether the posterior was fitted with verification."""
-        return self.posterior is not None and self.posterior.verified_candidates > 0
+        """Whether answers gain by patch features: whether the posterior was fitted with verification by them."""
+        posterior = self.posterior
+        return posterior is not None and posterior.verified_candidates > 0 and posterior.matcher is None
 
     @property
     def facts(self) -> RunFacts | None:

@@ -62,6 +62,9 @@ class PosteriorConfig:
         verified_candidates: Number of the most probable candidates that are verified; 0 for none. See
             `swclip.retrieval.verification`.
         verified_temperature: The factor of a verified candidate is the exponential of its similarity over this.
+        matcher: The keypoint matching model that compares them (`swclip.models.keypoints`), by its name on the hub or
+            its folder; None where they are compared by patch features.
+        matcher_fingerprint: Identity of that model.
         fast: The posterior fitted without whitened features, for `--effort fast`; None where it would be the same.
         balanced: The posterior without verification, for `--effort balanced`; None where it would be the same.
 
@@ -78,6 +81,8 @@ class PosteriorConfig:
     whitened_temperature: float | None = None
     verified_candidates: int = 0
     verified_temperature: float | None = None
+    matcher: str | None = None
+    matcher_fingerprint: str | None = None
     fast: PosteriorConfig | None = None
     balanced: PosteriorConfig | None = None
 

@@ -36,6 +36,7 @@ def evaluate(
     estimator: Annotated[Literal["mode", "argmax", "geometric-median", "validation"], ADVANCED] = "mode",
     effort: Annotated[Literal["fast", "balanced", "best"], ADVANCED] = "best",
     verify: Annotated[int | None, ADVANCED] = None,
+    verify_with: Annotated[str | None, ADVANCED] = None,
     use: Annotated[list[Literal["image", "caption", "map"]] | None, REPEATED, ADVANCED] = None,
     regions: Annotated[str, ADVANCED] = "city",
     cells: Annotated[list[int] | None, ADVANCED] = None,
@@ -72,9 +73,11 @@ def evaluate(
             one.
         effort: The evidence that answers use, as in `swclip locate`; the posterior and the regions are those that were
             fitted for it.
-        verify: Compare this many of the most probable candidates with the query in detail, by patch features; 0 for
-            none. By default the number that the run was fitted with, where its validation queries gained. The report
-            states the time that it takes.
+        verify: Compare this many of the most probable candidates with the query in detail, by patch features or the
+            keypoints that the run was fitted with; 0 for none. By default the number that the run was fitted with,
+            where its validation queries gained. The report states the time that it takes.
+        verify_with: Where the keypoint matching model of the run is, on the model hub or in a folder, if not where it
+            was in training.
         use: The modalities of the queries: image, caption and map, or some of them. By default the photograph, and each
             other modality that the model and the queries have.
         regions: The districts that figures are given for: city, or cells:RES for the H3 cells of a resolution.
@@ -128,6 +131,7 @@ def evaluate(
             effort=effort,
             use=use,
             verify=verify,
+            verify_with=verify_with,
             device=device,
             outside=outside,
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter
 
@@ -46,7 +46,8 @@ def locate(
     estimator: Annotated[Literal["mode", "argmax", "geometric-median"], ADVANCED] = "mode",
     cells: Annotated[list[int] | None, ADVANCED] = None,
     verify: Annotated[int | None, ADVANCED] = None,
-    match_photographs: Annotated[Path | None, ADVANCED] = None,
+    verify_with: Annotated[str | None, ADVANCED] = None,
+    gallery_photographs: Annotated[Path | None, ADVANCED] = None,
     search: Annotated[Literal["auto", "memory", "disk"], ADVANCED] = "auto",
     model: Annotated[Path | None, ADVANCED] = None,
     batch_size: Annotated[int, ADVANCED] = 32,
@@ -96,7 +97,11 @@ def locate(
             that the gallery stores (swclip index --patch-features); 0 for none. It takes about 20 ms for 20 candidates
             with four photographs each. By default the number that the model was fitted with, where its validation
             queries gained; regions are calibrated for that number and for 0.
-        match_photographs: The manifest whose photographs --matches shows; by default the thumbnails of the gallery.
+        verify_with: Where the keypoint matching model is that the run verifies with (swclip train --verify-with), on
+            the model hub or in a folder, if not where it was then.
+        gallery_photographs: The manifest of the gallery's photographs. A run that verifies with keypoints compares them
+            with the photograph; without them its answers are those of --verify 0. --matches shows them; by default it
+            shows the thumbnails of the gallery.
         model: Fail unless the gallery was made with this run.
         cells: H3 resolution of the cells that answers state beside the city; can be repeated. Default: 6, 8 and 10
             (about 6 km, 900 m and 130 m across).
@@ -161,20 +166,21 @@ def locate(
         "region_limit_km2": region_limit_km2,
         "batch_size": batch_size,
     }
-    drawn = None if matches is None else MatchFigures.of(matches, gallery, match_photographs, len(names))
-    if match_photographs is not None and matches is None:
-        raise ConfigError("--match-photographs goes with --matches FOLDER; add it.")
+    drawn = None if matches is None else MatchFigures.of(matches, gallery, gallery_photographs, len(names))
     request = LocateRequest(names, options, resolutions, workers, prior_of(in_, within, near, radius_m), drawn)
+
+    def loaded() -> Locator:
+        keypoints: Any = {"photographs": gallery_photographs, "verify_with": verify_with}
+        return Locator.from_gallery(gallery, model, resolutions, search, effort, verify, **keypoints).to(place)
+
     if out is None:
-        locator = Locator.from_gallery(gallery, model, resolutions, search, effort, verify)
-        locator.model.to(place)
+        locator = loaded()
         request.check(locator)
         first, failures = print_answers(locator, request, output)
     else:
         journal = AnswerJournal(out)
         with journal.held():
-            locator = Locator.from_gallery(gallery, model, resolutions, search, effort, verify)
-            locator.model.to(place)
+            locator = loaded()
             request.check(locator)
             first, failures = write_answers(locator, request, output, out, journal, restart=restart)
     if figure is not None and first.error is None:

@@ -52,7 +52,7 @@ class MatchFigures:
         store = GalleryStore.open(gallery)
         if not store.with_thumbnail():
             raise ConfigError(
-                f"{gallery}: has no thumbnails for --matches to show; add --match-photographs MANIFEST, or make the "
+                f"{gallery}: has no thumbnails for --matches to show; add --gallery-photographs MANIFEST, or make the "
                 "gallery again with thumbnails: swclip index RUN MANIFEST --thumbnails 224 --out GALLERY"
             )
         return cls(folder, store.thumbnail, count)

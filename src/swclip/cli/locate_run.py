@@ -23,7 +23,6 @@ from swclip.answers.table import AnswerWriter, answer_file, text_file
 from swclip.cli.console import console
 from swclip.errors import ConfigError, InputError, UnreadableError
 from swclip.files import atomic_file
-from swclip.gallery.patches import AGAIN
 from swclip.ingest.file_names import stated_name
 from swclip.ingest.named_photographs import digest_of_names, join_names
 from swclip.progress import rate_bar
@@ -86,10 +85,10 @@ class LocateRequest:
 
     def check(self, locator: Locator) -> None:
         """Raise ConfigError where figures of matches are requested, and the gallery has no patch features."""
-        if self.matches is not None and locator.gallery.verifier is None:
-            raise ConfigError(
-                f"--matches compares patch features, and the gallery has none; make it again with: {AGAIN}"
-            )
+        from swclip.retrieval.verification import patch_source
+
+        if self.matches is not None:
+            patch_source(locator.gallery)
 
     @property
     def step(self) -> int:

@@ -58,6 +58,9 @@ class RecipeOptions:
     "How pixels are normalised for FILE.onnx, where the file does not state it; none: values from 0 to 1."
     verify: int | None = None
     "Compare this many of the best candidates with a query in detail, by patch features, where validation queries gain."
+    verify_with: Annotated[str | None, ADVANCED] = None
+    """Compare them by keypoints instead: a keypoint matching model of transformers, by its name on the model hub (such
+    as ETH-CVG/lightglue_superpoint) or its folder. It is slow: each query with each photograph of its candidates."""
     assignments: Annotated[list[str] | None, ADVANCED, Parameter(name="--set", metavar="KEY=VALUE")] = None
     "Any other value of the recipe, such as --set objective.neighbourhood.weight=0.5; can be repeated."
 
@@ -106,6 +109,7 @@ class RecipeOptions:
             "steps": self.steps,
             "batch.size": self.batch_size,
             "verification.candidates": self.verify,
+            "verification.matcher": self.verify_with,
             **{key.replace("__", "."): value for key, value in more.items()},
         }
         values = {key: value for key, value in values.items() if value is not None}

@@ -102,7 +102,7 @@ def serve(
 
     with listen(host, port) as listening:  # first, so that a port in use is reported before minutes of loading
         locator = Locator.from_gallery(gallery, model, search="memory", effort=effort, verify=verify)
-        locator.model.to(available_device(device))
+        locator.to(available_device(device))
         if photographs is None:
             thumbnails = Thumbnails.of_gallery(GalleryStore.open(gallery))
         else:

@@ -35,6 +35,7 @@ from swclip.models.photograph_vectors import PhotographVectors, Vectors, as_vect
 from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.posterior import gallery_kernel, iter_log_posterior
 from swclip.retrieval.region_fit import in_area_probability
+from swclip.retrieval.verification import with_keypoints
 from swclip.versions import versions
 
 if TYPE_CHECKING:
@@ -80,6 +81,7 @@ def evaluate(
     use: Sequence[ModalityName] | None = None,
     calibration: Calibration | None = None,
     outside: Manifest | None = None,
+    verify_with: str | None = None,
     command: str | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
@@ -101,6 +103,7 @@ def evaluate(
             halves of the queries.
         outside: Photographs of elsewhere, to measure whether answers tell that they were not taken in the gallery's
             area.
+        verify_with: Where the keypoint matcher of the posterior is; None for where it was when that was fitted.
         command: The command line, for the report.
         progress: Called with (done, total) photographs.
 
@@ -129,6 +132,7 @@ def evaluate(
             config=on_validation,
             embedding=embedding,
             use=use,
+            verify_with=verify_with,
         ),
     )
     rows = query_rows(splits, manifest, on)
@@ -144,23 +148,28 @@ def evaluate(
         "cache": embedding.cache,
     }
     verifies = posterior is not None and posterior.verified_candidates > 0
+    by_patches = posterior is not None and verifies and posterior.matcher is None
     gallery = build_gallery(
         model,
         candidates,
         manifest,
         posterior=posterior,
         bank=bank,
-        patches=verifies,
+        patches=by_patches,
         progress=counted.part() if photographs else None,
         **options,
     )
     if isinstance(gallery.verifier, ComputedPatches):
         gallery = replace(gallery, verifier=TimedVerifier(gallery.verifier.computed()))
+    elif posterior is not None and verifies and not by_patches:
+        gallery = with_keypoints(gallery, posterior, manifest, verify_with, model.device)
+        gallery = replace(gallery, verifier=None if gallery.verifier is None else TimedVerifier(gallery.verifier))
     counted.offset = photographs
     paths = [manifest.image_paths[row] for row in rows]
     queries = embed_queries(model, paths, captions, maps, use=names, progress=counted.part(), **options)
     if verifies:
-        queries = replace(queries, details=tuple(patch_features(model, paths, **options)))
+        details = tuple(patch_features(model, paths, **options) if by_patches else paths)
+        queries = replace(queries, details=details)
     evaluation = evaluate_embeddings(
         queries,
         gallery,

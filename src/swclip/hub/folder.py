@@ -116,6 +116,10 @@ def write_model_folder(
         config, model=with_tower_names(config.model, {tower.name: tower.public_name for tower in towers})
     )
     bank, calibration, posterior = read_bank(source), read_calibration(source), read_posterior(source)
+    verification = dataclasses.replace(config.verification, matcher=_public_name(config.verification.matcher))
+    config = dataclasses.replace(config, verification=verification)
+    if posterior is not None:
+        posterior = dataclasses.replace(posterior, matcher=_public_name(posterior.matcher))
     data = training_data(facts, source, options.manifest, options.splits)
     card = CardFacts(
         repo_id=repo_id,
@@ -150,6 +154,11 @@ def write_model_folder(
         check_folder(temporary, model.fingerprint)
     notes = tuple(_notes(options, data is None, run_fingerprint != model.fingerprint, bank is not None))
     return ModelFolder(target, model.fingerprint, run_fingerprint, tuple(towers), notes)
+
+
+def _public_name(matcher: str | None) -> str | None:
+    """The name of a keypoint matcher, of a local folder without the path to it."""
+    return Path(matcher).resolve().name if matcher is not None and Path(matcher).is_dir() else matcher
 
 
 def check_folder(folder: Path, fingerprint: str) -> None:

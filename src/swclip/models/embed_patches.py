@@ -32,27 +32,34 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class VerificationConfig:
-    """Verification of the best candidates by patch features (`swclip.retrieval.verification`).
+    """Verification of the best candidates, by patch features or keypoints (`swclip.retrieval.verification`).
 
     Attributes:
         candidates: K, the number of candidates that are verified; 0 for no verification. Its temperature is fitted on
             the validation queries, and it is used where they gain by it.
         dimensions: Numbers of each patch; a photograph takes as many bytes for each of its patches.
         photographs: Largest number of training photographs that the whitening of patches is fitted on.
+        matcher: A keypoint matching model in place of patch features, by its name on the model hub or its folder.
 
     Raises:
-        ConfigError: A number is too small.
+        ConfigError: A number is too small, or there is a matcher and nothing to verify.
     """
 
     candidates: int = 0
     dimensions: int = 64
     photographs: int = 512
+    matcher: str | None = None
 
     def __post_init__(self) -> None:
         if self.candidates < 0 or self.dimensions < 1 or self.photographs < 1:
             raise ConfigError(
                 f"verification candidates {self.candidates} must be 0 (none) or more, dimensions {self.dimensions} and "
                 f"photographs {self.photographs} 1 or more."
+            )
+        if self.matcher is not None and not self.candidates:
+            raise ConfigError(
+                f"verification.matcher {self.matcher!r} compares the best candidates with a photograph, and "
+                "verification.candidates is 0; give their number, such as --verify 10."
             )
 
 

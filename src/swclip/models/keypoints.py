@@ -13,6 +13,7 @@ References:
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from swclip.errors import ArtefactError, ConfigError, PackageError, first_line
 from swclip.imaging.decode import PhotographError, decode_photograph
 from swclip.models.download import hub_options
 from swclip.models.towers import check_folder
+from swclip.models.weights import weights_digest
 
 THRESHOLD_PX = 3.0
 """Distance from the epipolar line up to which a match can be an inlier, pixels."""
@@ -53,10 +55,7 @@ def inliers(
     Raises:
         PackageError: OpenCV is not installed.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise PackageError('keypoint matching needs OpenCV; install it with: pip install "swclip[match]"') from error
+    cv2 = _opencv()
     none = np.zeros(len(points), dtype=np.bool_)
     if len(points) < _LEAST_MATCHES:
         return none
@@ -66,8 +65,20 @@ def inliers(
     return none if mask is None else np.asarray(mask).reshape(-1) > 0
 
 
+def _opencv() -> Any:
+    try:
+        import cv2
+    except ImportError as error:
+        raise PackageError('keypoint matching needs OpenCV; install it with: pip install "swclip[match]"') from error
+    return cv2
+
+
 class KeypointMatcher:
     """A keypoint matching model.
+
+    Attributes:
+        name: Its name on the model hub or its folder.
+        fingerprint: Identity of its weights and of its preprocessing.
 
     Args:
         name: A name on the model hub or a local folder, such as ETH-CVG/lightglue_superpoint.
@@ -75,11 +86,15 @@ class KeypointMatcher:
 
     Raises:
         ConfigError: It cannot be loaded, is not saved as safetensors, or is no keypoint matching model.
+        PackageError: OpenCV, which finds the inliers of its matches, is not installed.
     """
 
     def __init__(self, name: str, device: str | torch.device = "cpu") -> None:
         from transformers import AutoImageProcessor, AutoModelForKeypointMatching
+        from transformers.utils import logging
 
+        logging.disable_progress_bar()  # its bar would overwrite swclip's
+        _opencv()
         self.name = name
         try:
             check_folder(Path(name))
@@ -94,6 +109,12 @@ class KeypointMatcher:
                 "the hub that can be reached, of a keypoint matching model of transformers."
             ) from error
         self._model: Any = model.to(device).eval()
+        settings = json.dumps(self._processor.to_dict(), sort_keys=True, default=str)
+        self.fingerprint = weights_digest(model.state_dict(), settings)
+
+    def to(self, device: str | torch.device) -> None:
+        """Move the model to a device."""
+        self._model.to(device)
 
     def match(
         self, picture: Image.Image, other: Image.Image

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+import torch
 from jaxtyping import Float64, Int64
 
 from swclip.calibration.conformal import Calibration
@@ -15,8 +18,10 @@ from swclip.calibration.region_cells import RegionCells, adapted_cells
 from swclip.errors import ConfigError
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.patches import PatchSource, check_encoder
+from swclip.models.embed import PathLike
+from swclip.models.keypoints import KeypointVerifier
 from swclip.models.patches import encoder_of
-from swclip.models.photograph_vectors import Vectors
+from swclip.models.photograph_vectors import PhotographVectors, Vectors
 from swclip.retrieval.answer import CandidateSet
 from swclip.retrieval.evidence import Evidence
 from swclip.retrieval.hierarchy import RESOLUTIONS, Hierarchy
@@ -26,10 +31,12 @@ from swclip.retrieval.prior import Weights
 from swclip.retrieval.region_fit import in_area_probability
 from swclip.retrieval.scores import check_queries
 from swclip.retrieval.search import NO_POSTERIOR_ON_DISK, ExactSearch, Search
-from swclip.retrieval.verification import log_factors, with_verification
+from swclip.retrieval.verification import compares, log_factors, needed, with_verification
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
+
+_LOG = logging.getLogger(__name__)
 
 
 class GalleryModel:
@@ -60,11 +67,12 @@ class GalleryModel:
         gallery.check_model(model.fingerprint, "the given model")
         self.gallery = gallery
         self.model = model
+        fitted = (posterior or gallery.posterior or default_posterior(model)).at(effort)
+        comparable = compares(gallery.verifier, fitted)
+        if fitted.matcher is not None and not comparable and verify is None:
+            _LOG.warning("answers are not verified: %s", needed(fitted))
         self.posterior, self.calibration = with_verification(
-            (posterior or gallery.posterior or default_posterior(model)).at(effort),
-            None if calibration is None else calibration.at(effort),
-            verify,
-            comparable=gallery.verifier is not None,
+            fitted, None if calibration is None else calibration.at(effort), verify, comparable
         )
         if self.posterior.verified_candidates and isinstance(gallery.verifier, PatchSource):
             check_encoder(gallery.verifier.fingerprint, encoder_of(model).fingerprint, "the gallery")
@@ -116,8 +124,20 @@ class GalleryModel:
         """The vectors of queries that are used, as options of `swclip.models.embed.photograph_vectors`."""
         return {
             "whitened": self.posterior.whitened_temperature is not None,
-            "patches": bool(self.posterior.verified_candidates),
+            "patches": bool(self.posterior.verified_candidates) and self.posterior.matcher is None,
         }
+
+    def with_details(self, query: PhotographVectors, paths: Sequence[PathLike]) -> PhotographVectors:
+        """Vectors of photographs, with their paths where these are what the gallery's verifier compares."""
+        by_keypoints = self.posterior.verified_candidates and self.posterior.matcher is not None
+        return replace(query, details=tuple(paths)) if by_keypoints else query
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the model, and the matcher of keypoints if there is one, to a device."""
+        self.model.to(device)
+        if isinstance(self.gallery.verifier, KeypointVerifier):
+            self.gallery.verifier.matcher.to(device)
+        return self
 
     def smoothed_posterior(self, log_p: Float64[np.ndarray, "q m"]) -> Float64[np.ndarray, "q m"]:
         """Smooth a log posterior (Q, M) spatially, to the probabilities (Q, M) of answers."""

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Float64
@@ -20,6 +20,7 @@ from swclip.calibration.posterior_config import (
     EffortName,
     EstimatorName,
     check_estimator,
+    default_posterior,
     read_posterior,
 )
 from swclip.calibration.region import LEVEL
@@ -49,9 +50,7 @@ from swclip.retrieval.search import (
     ShortlistSearch,
     exceeds_memory,
 )
-
-if TYPE_CHECKING:
-    pass
+from swclip.retrieval.verification import needed, with_keypoints
 
 SearchName = Literal["auto", "memory", "disk"]
 
@@ -110,6 +109,9 @@ class Locator(GalleryModel):
         search: SearchName = "auto",
         effort: EffortName = EFFORT,
         verify: int | None = None,
+        *,
+        photographs: Manifest | str | os.PathLike[str] | None = None,
+        verify_with: str | None = None,
     ) -> Locator:
         """Load a gallery and the model saved with it.
 
@@ -122,10 +124,13 @@ class Locator(GalleryModel):
                 `swclip.retrieval.search.MAX_MEMORY_BYTES`.
             effort: Which evidence is used.
             verify: Number of candidates that are verified.
+            photographs: The manifest of the gallery's photographs, or its path; a posterior that was fitted with
+                keypoints compares them, and answers without verification where they are missing.
+            verify_with: Where the keypoint matcher is, on the hub or in a folder, if not where it was then.
 
         Raises:
             ArtefactError: The gallery or the model is missing, damaged, or of another version.
-            MismatchError: The model is not the one that embedded the gallery.
+            MismatchError: The model is not the one that embedded the gallery, or the matcher not that of the posterior.
         """
         from swclip.models.locator_model import load_model
 
@@ -138,6 +143,11 @@ class Locator(GalleryModel):
         on_disk = ShortlistSearch.of_store(store) if shortlists else None
         gallery = gallery_of(store) if on_disk is None else on_disk.shortlister.gallery
         calibration = read_calibration(gallery_folder)
+        fitted = (gallery.posterior or default_posterior(loaded)).at(effort)
+        if verify_with is not None or (photographs is not None and fitted.matcher is not None):
+            if photographs is None:
+                raise ConfigError(needed(fitted))
+            gallery = with_keypoints(gallery, fitted, photographs, verify_with)
         return cls(gallery, loaded, None, resolutions, calibration, search=on_disk, effort=effort, verify=verify)
 
     @classmethod
@@ -184,13 +194,15 @@ class Locator(GalleryModel):
                 table,
                 posterior=posterior,
                 bank=read_bank(loaded.folder),
-                patches=posterior is not None and posterior.verified_candidates > 0,
+                patches=posterior is not None and posterior.verified_candidates > 0 and posterior.matcher is None,
                 cache=FeatureCache() if cache else None,
                 progress=report,
             )
         if isinstance(gallery.verifier, ComputedPatches):
             with count_progress(progress, "Computing patch features") as report:
                 gallery = replace(gallery, verifier=gallery.verifier.computed(report))
+        elif posterior is not None and posterior.matcher is not None:
+            gallery = with_keypoints(gallery, posterior, table)
         return cls(gallery, loaded, posterior, calibration=read_calibration(loaded.folder))
 
     def locate(
@@ -248,14 +260,15 @@ class Locator(GalleryModel):
             self._check_exhaustive()
         decoding: Any = {"batch_size": batch_size, "workers": workers, "progress": progress}
         queries = Queries.of(self.model, paths, captions, maps, **self.vectors_needed, **decoding)
+        vectors = self.with_details(queries.vectors, queries.names)
         combined = tuple(queries.names) if together and len(queries.names) > 1 else ()
         if region_request is not None:
             self._warn_of_regions(single=weights is None and not combined)
         if weights is not None or combined:
-            answers = self._answers_with_prior(queries.vectors, weights, combined, options, region_request)
+            answers = self._answers_with_prior(vectors, weights, combined, options, region_request)
         else:
             regions, options = self._region_maker(region_request), self._calibrated(options)
-            answers = self._search.answers(queries.vectors, self._candidates, self.posterior, options, regions)
+            answers = self._search.answers(vectors, self._candidates, self.posterior, options, regions)
         if together:
             named = {"photograph": queries.names[0], "photographs": combined} if queries.names else {}
             return [*(answer.model_copy(update=named) for answer in answers), *queries.errors.values()]
@@ -293,7 +306,7 @@ class Locator(GalleryModel):
             self.model, paths, captions, maps, use=offered_modalities(captions, maps), **self.vectors_needed
         )
         weights = None if prior is None else prior.weights(self.gallery.positions_deg, self.gallery.cities)
-        log_p, _ = self.combined(self.evidence(query), True, weights)
+        log_p, _ = self.combined(self.evidence(self.with_details(query, paths)), True, weights)
         rows = np.arange(len(self.gallery)) if weights is None or weights.rows is None else weights.rows
         probability = np.zeros(len(self.gallery))
         probability[rows] = self.with_prior(weights).smoothed_posterior(log_p)[0]

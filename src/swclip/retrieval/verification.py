@@ -9,8 +9,9 @@ it is:
     p'(m) = p(m) exp(s_m / T_v) / Z      m in V,      with Z such that sum_V p' = sum_V p
     p'(m) = p(m)                         m outside V
 
-A candidate of V that cannot be compared has the mean s of the others: it is neither preferred nor rejected. K and T_v
-are `verified_candidates` and `verified_temperature` of a posterior; T_v is fitted on validation queries.
+Keypoints (`swclip.models.keypoints`) are the second form: s is the logarithm of 1 + the matches that one geometry
+explains. A candidate of V that cannot be compared has the mean s of the others: it is neither preferred nor rejected.
+K and T_v are `verified_candidates` and `verified_temperature` of a posterior; T_v is fitted on validation queries.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from jaxtyping import Float64, Int8, Int64
 from scipy.special import logsumexp
 
 from swclip.calibration.conformal import Calibration
 from swclip.calibration.posterior_config import PosteriorConfig
+from swclip.data.manifest import Manifest, read_manifest
 from swclip.errors import ConfigError, MismatchError
 from swclip.gallery.gallery import Gallery
-from swclip.gallery.patches import AGAIN, PatchSource
+from swclip.gallery.patches import AGAIN, PatchSource, Verifier
+from swclip.models.embed import PathLike
+from swclip.models.keypoints import KeypointMatcher, KeypointVerifier
 from swclip.models.patch_matching import PatchMatches, mutual_matches, patch_similarities
 
 SHOWN = 3
@@ -72,8 +77,8 @@ class Verified:
         """
         if gallery.verifier is None:
             raise MismatchError(
-                "the posterior verifies its best candidates, and this gallery has no patch features to compare; make "
-                f"it again with: {AGAIN}"
+                "the posterior verifies its best candidates, and this gallery has no patch features or photographs to "
+                f"compare; make it again with: {AGAIN}"
             )
         rows = np.argsort(-log_p, kind="stable")[:count]
         rows = rows[np.isfinite(log_p[rows])]
@@ -124,8 +129,8 @@ def log_factors(
         return factors
     if queries is None:
         raise MismatchError(
-            "the posterior verifies its best candidates, and the queries have no patch features; embed them with "
-            "patches=True (swclip.models.embed.photograph_vectors)."
+            "the posterior verifies its best candidates, and the queries have nothing to compare; embed them with "
+            "patches=True (swclip.models.embed.photograph_vectors), or give their paths as `details` for keypoints."
         )
     for row, query in enumerate(queries):
         verified = Verified.of(log_p[row], query, gallery, photographs_of, config.verified_candidates)
@@ -171,6 +176,66 @@ def matches_at(
     return shown
 
 
+def with_keypoints(
+    gallery: Gallery,
+    posterior: PosteriorConfig,
+    photographs: Manifest | PathLike,
+    name: str | None = None,
+    device: str | torch.device = "cpu",
+) -> Gallery:
+    """A gallery whose photographs are compared by keypoints, as its posterior was fitted.
+
+    Args:
+        gallery: The gallery.
+        posterior: A posterior with a matcher.
+        photographs: The manifest of the gallery's photographs, or its path; those that it lacks are not compared.
+        name: Where the matcher is, on the hub or in a folder; None for where it was when the posterior was fitted.
+        device: Device of the matcher.
+
+    Raises:
+        ConfigError: The matcher cannot be loaded, or the posterior was fitted without one.
+        MismatchError: It is another model, or the manifest has none of the gallery's photographs.
+        PackageError: OpenCV is not installed.
+    """
+    if posterior.matcher is None:
+        raise ConfigError(
+            f"the posterior was not fitted with keypoints, which {name or 'a matcher'} finds: leave it out, or train a "
+            "run with it: swclip train MANIFEST ... --verify 10 --verify-with MODEL"
+        )
+    manifest = photographs if isinstance(photographs, Manifest) else read_manifest(photographs)
+    ids = set(gallery.image_ids)
+    files = zip(manifest.frame["image_id"].astype(str), manifest.image_paths, strict=True)
+    paths = {image_id: path for image_id, path in files if image_id in ids}
+    if ids and not paths:
+        raise MismatchError(
+            f"{manifest.path}: has none of the gallery's {len(ids)} photographs, which verification compares; give the "
+            "manifest that the gallery was made from."
+        )
+    matcher = KeypointMatcher(name or posterior.matcher, device)
+    if matcher.fingerprint != posterior.matcher_fingerprint:
+        raise MismatchError(
+            f"{matcher.name} is not the keypoint matcher that the posterior was fitted with ({posterior.matcher}, "
+            f"{posterior.matcher_fingerprint}; this one is {matcher.fingerprint}): its similarities have another "
+            "scale. Name the right one with --verify-with, or train again."
+        )
+    return replace(gallery, verifier=KeypointVerifier(matcher, paths))
+
+
+def compares(verifier: Verifier | None, posterior: PosteriorConfig) -> bool:
+    """Whether a gallery's verifier compares photographs as a posterior was fitted: by patches, or by keypoints."""
+    return verifier is not None and isinstance(verifier, KeypointVerifier) == (posterior.matcher is not None)
+
+
+def needed(posterior: PosteriorConfig) -> str:
+    """What verification by a posterior lacks where `compares` is false, and how to get it."""
+    if posterior.matcher is None:
+        return f"the gallery has no patch features, which verification compares; make it again with: {AGAIN}"
+    return (
+        f"verification compares photographs with {posterior.matcher}, which needs the gallery's photographs: name "
+        "their manifest with --gallery-photographs (swclip locate)."
+    )
+
+
 def with_verification(
     posterior: PosteriorConfig, calibration: Calibration | None, verify: int | None, comparable: bool
 ) -> tuple[PosteriorConfig, Calibration | None]:
@@ -180,7 +245,7 @@ def with_verification(
         posterior: The posterior of an effort.
         calibration: Its calibration, if it has one.
         verify: Number of candidates; None for the fitted number, where the photographs can be compared; 0 for none.
-        comparable: Whether the gallery's photographs have patch features.
+        comparable: Whether the gallery's photographs can be compared, see `compares`.
 
     Returns:
         The posterior; and its calibration, None where the number is neither 0 nor the fitted one.
@@ -199,9 +264,7 @@ def with_verification(
             "20), its validation queries did not gain by it, or the effort is not best. Leave --verify out."
         )
     if not comparable:
-        raise ConfigError(
-            f"the gallery has no patch features, which verification compares; make it again with: {AGAIN}"
-        )
+        raise ConfigError(needed(posterior))
     if count == posterior.verified_candidates:
         return posterior, calibration
     return replace(posterior, verified_candidates=count), None

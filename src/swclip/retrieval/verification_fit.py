@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,6 +13,8 @@ from numpy.typing import ArrayLike
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.patches import Verifier
+from swclip.models.embed import Progress
+from swclip.models.keypoints import KeypointMatcher, KeypointVerifier
 from swclip.models.photograph_vectors import PhotographVectors, Vectors
 from swclip.retrieval.posterior import gallery_kernel
 from swclip.retrieval.posterior_fit import PosteriorFit, errors_m, near_truth, surprise
@@ -34,6 +36,7 @@ def fit_verification(
     max_queries: int = 1000,
     generator: np.random.Generator | None = None,
     fold_of: Int64[np.ndarray, " q"] | None = None,
+    progress: Progress | None = None,
 ) -> PosteriorFit:
     """Choose the temperature of verification by the score of `posterior_fit.fit_posterior`, all else unchanged.
 
@@ -50,6 +53,7 @@ def fit_verification(
         max_queries: Largest number of queries that are used, drawn without replacement.
         generator: Generator of that draw.
         fold_of: (Q,) folds of the queries, from 0.
+        progress: Called with (done, total) comparisons of a query with its candidates.
 
     Returns:
         The fit with verification, whose `balanced` is `fit`; or `fit` where the queries do not gain.
@@ -65,7 +69,8 @@ def fit_verification(
     remembered = replace(gallery, verifier=None if gallery.verifier is None else _Remembered(gallery.verifier))
     folds = np.zeros(len(queries), dtype=np.int64) if fold_of is None or not fit.left_out else fold_of + 1
     configs = (fit.config, *fit.left_out)
-    tables = [_scores(queries, truth, remembered, config, candidates, temperatures) for config in configs]
+    report = _counted(progress, len(configs) * len(queries))
+    tables = [_scores(queries, truth, remembered, config, candidates, temperatures, report) for config in configs]
     best = [
         int(table[:, (folds != number) | (number == 0)].mean(axis=1).argmin()) for number, table in enumerate(tables)
     ]
@@ -74,8 +79,9 @@ def fit_verification(
     gain = float((left_out[:, _NONE] - left_out[rows, np.asarray(best)[folds]]).mean())
     if best[0] == _NONE or gain <= 0.0:
         return fit
+    matcher = gallery.verifier.matcher if isinstance(gallery.verifier, KeypointVerifier) else None
     verified = [
-        config if at == _NONE else _with(config, candidates, temperatures[at - 1])
+        config if at == _NONE else _with(config, candidates, temperatures[at - 1], matcher)
         for config, at in zip(configs, best, strict=True)
     ]
     errors = errors_m(queries, truth, remembered, Photographed.of(gallery), verified[0])
@@ -91,8 +97,26 @@ def fit_verification(
     )
 
 
-def _with(config: PosteriorConfig, candidates: int, temperature: float) -> PosteriorConfig:
-    return replace(config, verified_candidates=candidates, verified_temperature=temperature)
+def _with(
+    config: PosteriorConfig, candidates: int, temperature: float, matcher: KeypointMatcher | None
+) -> PosteriorConfig:
+    verified = replace(config, verified_candidates=candidates, verified_temperature=temperature)
+    if matcher is None:
+        return verified
+    return replace(verified, matcher=matcher.name, matcher_fingerprint=matcher.fingerprint)
+
+
+def _counted(progress: Progress | None, total: int) -> Callable[[], None]:
+    """A function that reports one more of `total`."""
+    done = 0
+
+    def report() -> None:
+        nonlocal done
+        done += 1
+        if progress is not None:
+            progress(done, total)
+
+    return report
 
 
 def _scores(
@@ -102,6 +126,7 @@ def _scores(
     config: PosteriorConfig,
     candidates: int,
     temperatures: Sequence[float],
+    report: Callable[[], None],
 ) -> Float64[np.ndarray, "t q"]:
     """The score of each query without verification, and with each temperature."""
     scores = np.empty((1 + len(temperatures), len(queries)))
@@ -121,6 +146,7 @@ def _scores(
             for at, temperature in enumerate(temperatures, start=1):
                 change = before * np.expm1(verified.log_factor(log_p[row], temperature))
                 scores[at, query] = surprise(mass[row] + (change * weight).sum(), uniform[row])
+            report()
     return scores
 
 

@@ -8,6 +8,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from swclip.models.blocks import available_device
 from swclip.models.config import UNTRAINED_TOWER
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.image_tower import ImageTower
+from swclip.models.keypoints import KeypointMatcher
 from swclip.models.locator_model import load_model
 from swclip.training.checkpoint import MetricsLog, remove_checkpoints, write_checkpoint
 from swclip.training.config import TrainingConfig, warn_of_untrained_tower
@@ -84,6 +86,8 @@ def train(
             _LOG.info("%s: the run is finished; nothing to do", folder)
             return facts
         warn_of_untrained_tower(config)
+        if config.verification.matcher is not None:
+            KeypointMatcher(config.verification.matcher)  # so that one that cannot be used is known before the training
         with join_processes(place) as process:
             report = progress if progress is not None and process.leads else _silent
             cache = cache or FeatureCache()
@@ -91,7 +95,7 @@ def train(
             seconds = run_steps(setup, report)
             if not process.leads:
                 return dataclasses.replace(facts, status="finished")
-            facts = dataclasses.replace(facts, status="finished", figures=_fit_posterior(setup, seconds))
+            facts = dataclasses.replace(facts, status="finished", figures=_fit_posterior(setup, seconds, report))
             write_json(folder / "run.json", dataclasses.asdict(facts))
             remove_checkpoints(setup.checkpoints)
             return facts
@@ -165,7 +169,7 @@ def training_inputs(
         first = max(first, phase.until)
 
 
-def _fit_posterior(setup: TrainingSetup, seconds: float) -> dict[str, Any]:
+def _fit_posterior(setup: TrainingSetup, seconds: float, report: Progress) -> dict[str, Any]:
     """Fit the posterior of the best weights on the validation queries, write it, and return the run's figures."""
     config, folder, validation = setup.config, setup.folder / "model", setup.validation
     figures = {"seconds": round(seconds, 1), "steps": config.steps, **setup.bandwidths.figures}
@@ -180,10 +184,12 @@ def _fit_posterior(setup: TrainingSetup, seconds: float) -> dict[str, Any]:
             # Of a tower that was tuned, the features before tuning; this one was never trained.
             model.frozen_tower = ImageTower(config.model.image).to(setup.process.device).eval()
         model.whitening = validation.whitening(model, setup.rows, config.whitening)
-    if config.verification.candidates:
+    verification = config.verification
+    if verification.candidates and verification.matcher is None:
         try:
             model.patches = validation.patch_encoder(model, setup.rows, config.verification)
         except ConfigError as error:  # the run is trained: it is kept, without verification
+            verification = dataclasses.replace(verification, candidates=0)
             _LOG.warning("candidates are not verified: %s", error)
     try:
         model.novelty = validation.novelty(model, setup.rows)
@@ -192,8 +198,9 @@ def _fit_posterior(setup: TrainingSetup, seconds: float) -> dict[str, Any]:
     model.save(folder)
     bank = validation.bank(model, setup.rows) if config.hubness.photographs else None
     queries = validation.queries(model, setup.validation_features)
-    verified_candidates = config.verification.candidates if model.patches is not None else 0
-    fit, calibration = validation.fit(model, queries, bank, config.hubness, verified_candidates)
+    fit, calibration = validation.fit(
+        model, queries, bank, config.hubness, verification, progress=partial(report, "fitting verification")
+    )
     write_posterior(folder, fit.config)
     write_calibration(folder, calibration)
     if bank is not None and fit.config.image_hubness:

@@ -22,6 +22,7 @@ from swclip.metrics.districts import exchangeable_units
 from swclip.models.embed import (
     FeatureEncoder,
     FeatureSource,
+    Progress,
     embed_photographs,
     embed_positions,
     feature_vectors,
@@ -30,6 +31,7 @@ from swclip.models.embed import (
 )
 from swclip.models.embed_modalities import chosen_modalities, with_modalities
 from swclip.models.embed_patches import VerificationConfig, fit_patch_encoder, patch_features
+from swclip.models.keypoints import KeypointMatcher, KeypointVerifier
 from swclip.models.locator_model import LocatorModel
 from swclip.models.patches import PatchEncoder
 from swclip.models.photograph_vectors import PhotographVectors
@@ -158,7 +160,8 @@ class Validation:
         queries: PhotographVectors,
         bank: Bank | None = None,
         hubness: HubnessConfig | None = None,
-        verified_candidates: int = 0,
+        verification: VerificationConfig | None = None,
+        progress: Progress | None = None,
     ) -> tuple[PosteriorFit, Calibration]:
         """Fit the posterior by maximum likelihood of the validation queries' places, and calibrate prediction regions.
 
@@ -169,14 +172,15 @@ class Validation:
             queries: Vectors of the validation queries.
             bank: Training photographs by which hubness is measured; None without hubness.
             hubness: Shares of the hubness that are tried beside 0; needed with a bank.
-            verified_candidates: Number of candidates whose verification is tried; 0 for none.
+            verification: Number of candidates whose verification is tried, and by which model; None for none.
+            progress: Called with (done, total) queries that were compared with their candidates.
 
         Returns:
             The posterior with its score, and the calibration of the regions.
         """
-        gallery = build_gallery(
-            model, self.candidates, self.manifest, cache=self.cache, bank=bank, patches=verified_candidates > 0
-        )
+        matcher = None if verification is None or verification.matcher is None else verification.matcher
+        by_patches = verification is not None and verification.candidates > 0 and matcher is None
+        gallery = build_gallery(model, self.candidates, self.manifest, cache=self.cache, bank=bank, patches=by_patches)
         truth, repeats = self._truth_deg(queries), len(queries) // len(self.truth_deg)
         fold_of = np.tile(split_blocks(self.units, FOLDS, np.random.default_rng(0)), repeats)
         tried = HubnessConfig() if hubness is None else hubness
@@ -186,11 +190,19 @@ class Validation:
             calibration = calibrate(queries, truth, gallery, fit, fold_of, self.units, variants=repeats)
             return replace(calibration, protocol=self.protocol)
 
+        details: tuple[Any, ...] = ()
         if isinstance(gallery.verifier, ComputedPatches):
             gallery = replace(gallery, verifier=gallery.verifier.computed())
             details = tuple(patch_features(model, self._paths(), cache=self.cache))
+        elif matcher is not None and gallery.image_ids:
+            paths = dict(zip(self.manifest.frame["image_id"], self.manifest.image_paths, strict=True))
+            gallery = replace(gallery, verifier=KeypointVerifier(KeypointMatcher(matcher, model.device), paths))
+            details = tuple(self._paths())
+        if details and verification is not None:
             queries = replace(queries, details=details * repeats)
-            fit = fit_verification(queries, truth, gallery, fit, verified_candidates, fold_of=fold_of)
+            fit = fit_verification(
+                queries, truth, gallery, fit, verification.candidates, fold_of=fold_of, progress=progress
+            )
         fast, balanced = (None if other is None else calibrated(other) for other in (fit.fast, fit.balanced))
         return fit, replace(calibrated(fit), fast=fast, balanced=balanced)
 
