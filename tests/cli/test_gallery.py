@@ -286,7 +286,7 @@ def test_search_on_disk_gives_the_answers_of_search_in_memory(
     capsys.readouterr()
     assert run(["gallery", "build-index", gallery, "--queries", "20"]) == 0
     output = " ".join(capsys.readouterr().err.split())
-    assert "location_embedding: IVF_RQ over 60 entries" in output
+    assert "location_embedding: an index of 60 embeddings, 60 of them new" in output
     assert "Recall against an exact search, 20 queries" in output
     assert "recall@10" in output
     answers = {}
@@ -305,7 +305,7 @@ def test_search_on_disk_gives_the_answers_of_search_in_memory(
     assert "has no index" not in caplog.text
     assert "answers state no regions: this gallery is searched on disk" in caplog.text
     assert run(["gallery", "info", gallery, "--format", "json"]) == 0
-    assert json.loads(capsys.readouterr().out)["indices"]["image_embedding"] == "IVF_RQ over 60 entries, 0 since"
+    assert json.loads(capsys.readouterr().out)["indices"]["image_embedding"] == "60 embeddings, 0 since"
     for more in (["--in", "Leeds"], ["--figure", "a.png"]):
         assert run(["locate", gallery, photograph, "--search", "disk", *more]) == 5
         assert "searched on disk" in capsys.readouterr().err

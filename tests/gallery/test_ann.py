@@ -1,4 +1,4 @@
-"""Search in a Lance table: the index against a loop, also after rows are added and deleted."""
+"""Search in a Lance table against a loop, and rows by id."""
 
 from __future__ import annotations
 
@@ -11,20 +11,8 @@ import pyarrow as pa
 import pytest
 
 from swclip.errors import ConfigError, InputError, MismatchError
-from swclip.gallery.ann import (
-    NOTHING,
-    Effort,
-    build_index,
-    exact_search,
-    index_state,
-    matrix,
-    measured_recall,
-    refresh_index,
-    search,
-    take,
-)
+from swclip.gallery.ann import NOTHING, exact_search, matrix, row_ids_of, take, vectors_of
 
-THOROUGH = Effort(probes=1000, refine=1000)
 Make = Callable[..., Any]
 
 
@@ -79,137 +67,6 @@ def test_exact_search_equals_a_loop(make: Make) -> None:
     for row, query in enumerate(queries):
         assert numbers(table, result.row_ids[row]) == by_loop(values, query, 7)
         assert result.similarities[row] == pytest.approx(np.sort(values @ query)[::-1][:7], abs=1e-6)
-    assert search(table, "embedding", queries, 7).row_ids.tolist() == result.row_ids.tolist()  # there is no index
-
-
-@pytest.mark.parametrize("kind", ["bits", "vectors"])
-def test_a_thorough_search_by_the_index_is_exact(make: Make, kind: Any) -> None:
-    values, queries = vectors(900), vectors(6, seed=1)
-    table = make(values)
-    state = build_index(table, "embedding", kind, partitions=9)
-    assert state is not None
-    assert (state.kind, state.indexed, state.unindexed) == ({"bits": "IVF_RQ", "vectors": "IVF_FLAT"}[kind], 900, 0)
-    for k in (1, 10, 900):
-        result, truth = (
-            search(table, "embedding", queries, k, effort=THOROUGH),
-            exact_search(table, "embedding", queries, k),
-        )
-        assert result.row_ids.tolist() == truth.row_ids.tolist()
-        assert result.similarities == pytest.approx(truth.similarities, abs=1e-6)
-
-
-def test_the_index_is_used_and_its_recall_equals_a_loop(make: Make) -> None:
-    values, queries = vectors(3000, 64), vectors(20, 64, seed=1)
-    table = make(values)
-    build_index(table, "embedding", "bits", partitions=30)
-    hasty = Effort(probes=1, refine=1)
-    result = search(table, "embedding", queries, 10, effort=hasty)
-    hits = [
-        len(set(numbers(table, result.row_ids[row])) & set(by_loop(values, query, 10))) / 10
-        for row, query in enumerate(queries)
-    ]
-    measured = measured_recall(table, "embedding", queries, [1, 10, 5000], hasty)
-    assert measured["recall_at_10"] == pytest.approx(np.mean(hits), abs=1e-9)
-    assert measured["recall_at_10"] < 1.0, "or the search was exact after all"
-    assert set(measured) == {"queries", "recall_at_1", "recall_at_10"}  # there are not 5,000
-    assert measured["queries"] == 20
-    thorough = measured_recall(table, "embedding", queries, [1, 10], THOROUGH)
-    # The index draws its partitions by chance.
-    assert min(thorough["recall_at_1"], thorough["recall_at_10"]) >= 0.95
-
-
-def test_ties_at_k_do_not_count_as_misses(make: Make) -> None:
-    table = make(np.repeat(vectors(40), 50, axis=0))  # entries at one position have one embedding
-    build_index(table, "embedding", "vectors", partitions=2)
-    assert measured_recall(table, "embedding", vectors(9, seed=1), [10], THOROUGH)["recall_at_10"] == 1.0
-
-
-@pytest.mark.parametrize("kind", ["bits", "vectors"])
-def test_rows_without_a_vector_are_never_returned(make: Make, kind: Any) -> None:
-    values, null = vectors(300), np.arange(300) % 3 == 0
-    table = make(values, null)
-    for _ in range(2):
-        result = search(table, "embedding", values[:4], 300, effort=THOROUGH)
-        assert ((result.row_ids != NOTHING).sum(axis=1) == 200).all()
-        assert np.isneginf(result.similarities[:, 200:]).all()
-        assert numbers(table, result.row_ids[1])[0] == 1
-        assert not {n for n in numbers(table, result.row_ids[0]) if n % 3 == 0}
-        build_index(table, "embedding", kind)
-
-
-@pytest.mark.parametrize("kind", ["bits", "vectors"])
-def test_added_and_deleted_rows(make: Make, kind: Any) -> None:
-    values, more = vectors(600), vectors(30, seed=2)
-    table = make(values)
-    build_index(table, "embedding", kind, partitions=6)
-    table.add(rows_of(more, start=600))
-    state = index_state(table, "embedding")
-    assert state is not None
-    assert (state.indexed, state.unindexed) == (600, 30)
-    for _ in range(2):  # before and after they are in the index
-        result = search(table, "embedding", more, 1, effort=THOROUGH)
-        assert numbers(table, result.row_ids[:, 0]) == list(range(600, 630))
-        refresh_index(table)
-    state = index_state(table, "embedding")
-    assert state is not None
-    assert (state.indexed, state.unindexed) == (630, 0)
-    table.delete("number < 10 OR number = 605")
-    all_ids = search(table, "embedding", values[:1], 630, effort=THOROUGH).row_ids[0]
-    assert sorted(numbers(table, all_ids)) == [*range(10, 605), *range(606, 630)]
-    refresh_index(table)
-    all_ids = search(table, "embedding", values[:1], 630, effort=THOROUGH).row_ids[0]
-    assert sorted(numbers(table, all_ids)) == [*range(10, 605), *range(606, 630)]
-    changed = rows_of(more[:1], start=20)
-    table.merge_insert("number").when_matched_update_all().execute(changed)
-    result = search(table, "embedding", np.stack([values[20], more[0]]), 2, effort=THOROUGH)
-    assert 20 not in numbers(table, result.row_ids[0])[:1]
-    assert sorted(numbers(table, result.row_ids[1])) == [20, 600]
-
-
-def test_conditions_are_met_and_narrow_ones_find_all_rows(make: Make) -> None:
-    values = vectors(1000)
-    table = make(values)
-    for _ in range(2):
-        result = search(table, "embedding", values[:3], 5, where="city = 'York'", effort=THOROUGH)
-        for row in range(3):
-            assert numbers(table, result.row_ids[row]) == by_loop(values, values[row], 5, lambda n: n % 2 == 1)
-        rare = search(table, "embedding", values[:1], 5, where="number IN (3, 500, 901)", effort=Effort(1, 1))
-        assert sorted(numbers(table, rare.row_ids[0])) == [3, 500, 901]
-        build_index(table, "embedding", partitions=10)
-
-
-@pytest.mark.parametrize("kind", ["bits", "vectors"])
-@pytest.mark.parametrize("count", [1, 2, 7])
-def test_tiny_tables(make: Make, count: int, kind: Any) -> None:
-    values = vectors(count)
-    table = make(values)
-    state = build_index(table, "embedding", kind, partitions=50)
-    assert state is not None
-    assert state.indexed == count
-    result = search(table, "embedding", values, count + 3, effort=THOROUGH)
-    assert result.row_ids.shape == (count, count + 3)
-    assert [numbers(table, row)[0] for row in result.row_ids] == list(range(count))
-    assert (result.row_ids[:, count:] == NOTHING).all()
-
-
-def test_a_column_without_vectors_has_no_index(make: Make) -> None:
-    table = make(vectors(50), np.ones(50, dtype=bool))
-    assert build_index(table, "embedding") is None
-    assert index_state(table, "embedding") is None
-    assert (search(table, "embedding", vectors(2), 3).row_ids == NOTHING).all()
-    odd = make(vectors(500, 20))
-    state = build_index(odd, "embedding", "bits")  # 20 is no multiple of 8
-    assert state is not None
-    assert state.kind == "IVF_FLAT"
-
-
-def test_an_index_can_be_rebuilt(make: Make) -> None:
-    table = make(vectors(500))
-    build_index(table, "embedding", "bits")
-    state = build_index(table, "embedding", "vectors")
-    assert state is not None
-    assert state.kind == "IVF_FLAT"
-    assert len(table.list_indices()) == 1
 
 
 def test_rows_are_taken_in_the_requested_order(make: Make) -> None:
@@ -229,21 +86,36 @@ def test_rows_are_taken_in_the_requested_order(make: Make) -> None:
         take(table, ids[[3, 3]], ["number"])
 
 
+def test_conditions_are_met(make: Make) -> None:
+    values = vectors(1000)
+    table = make(values)
+    result = exact_search(table, "embedding", values[:3], 5, where="city = 'York'")
+    for row in range(3):
+        assert numbers(table, result.row_ids[row]) == by_loop(values, values[row], 5, lambda n: n % 2 == 1)
+    few = exact_search(table, "embedding", values[:1], 5, where="number IN (3, 500, 901)")
+    assert sorted(numbers(table, few.row_ids[0])) == [3, 500, 901]
+    assert np.isneginf(few.similarities[0, 3:]).all()
+
+
+def test_rows_without_a_vector_are_left_out(make: Make) -> None:
+    values, null = vectors(300), np.arange(300) % 3 == 0
+    table = make(values, null)
+    result = exact_search(table, "embedding", values[:4], 300)
+    assert ((result.row_ids != NOTHING).sum(axis=1) == 200).all()
+    ids = row_ids_of(table, "embedding")
+    assert numbers(table, ids) == np.flatnonzero(~null).tolist()
+    parts = list(vectors_of(table, "embedding", ids))
+    assert np.array_equal(np.concatenate([part for part, _ in parts]), ids)
+    assert np.array_equal(np.concatenate([part for _, part in parts]), values[~null])
+
+
 def test_invalid_searches_are_refused(make: Make) -> None:
     table = make(vectors(20))
     with pytest.raises(ConfigError, match="k is 0"):
-        search(table, "embedding", vectors(1), 0)
+        exact_search(table, "embedding", vectors(1), 0)
     with pytest.raises(MismatchError, match="dimension 32"):
-        search(table, "embedding", vectors(1, 16), 1)
-    with pytest.raises(InputError, match="no column 'number' of float vectors"):
-        build_index(table, "number")
+        exact_search(table, "embedding", vectors(1, 16), 1)
     with pytest.raises(InputError, match="no column 'vector'"):
         exact_search(table, "vector", vectors(1), 1)
-    with pytest.raises(ConfigError, match="partitions is 0"):
-        build_index(table, "embedding", partitions=0)
-    with pytest.raises(ConfigError, match="'hnsw' is unknown"):
-        build_index(table, "embedding", "hnsw")  # type: ignore[arg-type]
-    with pytest.raises(ConfigError, match="at least one"):
-        measured_recall(table, "embedding", vectors(3)[:0])
-    with pytest.raises(ConfigError, match="probes is 0"):
-        Effort(probes=0)
+    with pytest.raises(InputError, match="no column 'number' of float vectors"):
+        row_ids_of(table, "number")

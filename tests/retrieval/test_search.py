@@ -15,6 +15,7 @@ from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
 from swclip.gallery import ann
 from swclip.gallery.gallery import Gallery
+from swclip.gallery.index_build import build_index
 from swclip.gallery.schema import EMBEDDINGS, vectors
 from swclip.geo.distance import haversine_m
 from swclip.models.photograph_vectors import PhotographVectors
@@ -28,7 +29,7 @@ Make = Callable[..., Gallery]
 Photographs = Callable[[int], list[Path]]
 META = {"fingerprint": "tiny-0"}
 MIXED = PosteriorConfig(0.1, 0.07, 0.4, smoothing_m=150.0)
-WHOLE = ShortlistConfig(k=10_000, effort=ann.Effort(1000, 1000))
+WHOLE = ShortlistConfig(k=10_000)
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -92,10 +93,15 @@ def entries(gallery: Gallery) -> pa.Table:
     return pa.table(columns)
 
 
+def shortlister_of(table: Any, config: ShortlistConfig | None = None, meta: dict[str, Any] = META) -> Shortlister:
+    """With the indices that `on_disk` writes."""
+    return Shortlister(table, meta, config, Path(table.uri).parents[1] / "index")
+
+
 def disk_locator(
     table: Any, model: Any, posterior: PosteriorConfig | None = None, config: ShortlistConfig | None = None
 ) -> Locator:
-    shortlister = Shortlister(table, META, config)
+    shortlister = shortlister_of(table, config)
     return Locator(shortlister.gallery, model, posterior, search=ShortlistSearch(shortlister))
 
 
@@ -106,11 +112,10 @@ def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
 
     database = lancedb.connect(tmp_path / "table")
 
-    def write(gallery: Gallery, *, kind: ann.IndexKind | None = "vectors", partitions: int | None = None) -> Any:
+    def write(gallery: Gallery, *, indexed: bool = True) -> Any:
         table = database.create_table("entries", entries(gallery), mode="overwrite", on_bad_vectors="null")
-        if kind is not None:
-            for column in (name for name in EMBEDDINGS if name in table.schema.names):
-                ann.build_index(table, column, kind, partitions)
+        for column in (name for name in EMBEDDINGS if indexed and name in table.schema.names):
+            build_index(tmp_path / "index", table, column, rebuild=True)
         return database.open_table("entries")
 
     return write
@@ -118,7 +123,7 @@ def on_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., An
 
 def test_entries_are_read_back(on_disk: Callable[..., Any]) -> None:
     gallery = town(0, 300, photographs=200)
-    shortlister = Shortlister(on_disk(gallery, kind=None), META)
+    shortlister = shortlister_of(on_disk(gallery, indexed=False))
     light = shortlister.gallery
     assert light.candidate_ids == [gallery.candidate_ids[row] for row in np.lexsort(gallery.positions_deg.T[::-1])]
     number = {name: row for row, name in enumerate(gallery.candidate_ids)}
@@ -135,14 +140,14 @@ def test_entries_are_read_back(on_disk: Callable[..., Any]) -> None:
     assert part.meta == META
 
 
-@pytest.mark.parametrize("kind", [None, "bits", "vectors"])
+@pytest.mark.parametrize("indexed", [False, True])
 @pytest.mark.parametrize("estimator", ["mode", "argmax", "geometric-median"])
 def test_a_shortlist_of_all_candidates_gives_the_answer_of_the_whole_gallery(
-    make_gallery: Make, model: Any, photographs: Photographs, on_disk: Callable[..., Any], kind: Any, estimator: Any
+    make_gallery: Make, model: Any, photographs: Photographs, on_disk: Callable[..., Any], indexed: bool, estimator: Any
 ) -> None:
     gallery, paths = make_gallery(1, places=80), photographs(4)
     whole = Locator(gallery, model, MIXED).locate(paths, estimator=estimator, region=None)
-    disk = disk_locator(on_disk(gallery, kind=kind), model, MIXED, WHOLE)
+    disk = disk_locator(on_disk(gallery, indexed=indexed), model, MIXED, WHOLE)
     for disk_answer, memory_answer in zip(disk.locate(paths, estimator=estimator, region=None), whole, strict=True):
         assert (disk_answer.lat_deg, disk_answer.lon_deg) == pytest.approx(
             (memory_answer.lat_deg, memory_answer.lon_deg), abs=2e-7
@@ -174,12 +179,12 @@ def test_probabilities_are_those_of_the_whole_gallery(on_disk: Callable[..., Any
     embeddings = queries_of(gallery, 1, 20)
     queries = PhotographVectors(embeddings, whitened_of(embeddings))
     gallery = replace(gallery, image_whitened=whitened_of(gallery.image_embeddings))
-    table = on_disk(gallery, partitions=8)
+    table = on_disk(gallery)
     truth = np.exp(log_posterior(queries, gallery, config).astype(np.float64))
     number = {name: row for row, name in enumerate(gallery.candidate_ids)}
     # Where the sample is the whole gallery the sums are exact; a sample of a third estimates them.
     for sample, tolerance in ((3000, 1e-4), (1000, 0.2)):
-        shortlister = Shortlister(table, META, ShortlistConfig(k=40, around=0, sample=sample))
+        shortlister = shortlister_of(table, ShortlistConfig(k=40, around=0, sample=sample))
         outside, believed, lists = [], [], 0
         for at, whole in enumerate(truth):
             listed = shortlister.shortlist(queries.take(slice(at, at + 1)), config)
@@ -201,7 +206,7 @@ def test_the_geometric_median_depends_on_all_of_a_wide_posterior(on_disk: Callab
     table = on_disk(gallery)
     away_m: dict[int, list[float]] = {}
     for sample in (3000, 1000, 1):
-        shortlister = Shortlister(table, META, ShortlistConfig(k=60, sample=sample))
+        shortlister = shortlister_of(table, ShortlistConfig(k=60, sample=sample))
         for query, truth in zip(queries, whole, strict=True):
             listed = shortlister.shortlist(query, config)
             if sample > 1:
@@ -218,12 +223,12 @@ def test_the_neighbours_of_the_best_are_added(on_disk: Callable[..., Any]) -> No
     gallery, config = town(2), PosteriorConfig(0.05, smoothing_m=60.0)
     table = on_disk(gallery)
     query = queries_of(gallery, 2, 1)[0]
-    alone = Shortlister(table, META, ShortlistConfig(k=5, around=0)).shortlist(query, config)
-    joined = Shortlister(table, META, ShortlistConfig(k=5, around=2)).shortlist(query, config)
+    alone = shortlister_of(table, ShortlistConfig(k=5, around=0)).shortlist(query, config)
+    joined = shortlister_of(table, ShortlistConfig(k=5, around=2)).shortlist(query, config)
     assert set(alone.rows) < set(joined.rows)
     # Positions of a town are a plane: metres by the cosine of its latitude.
     best = alone.gallery.positions_deg[np.argsort(-alone.log_posterior)[:2]]
-    light = Shortlister(table, META).gallery.positions_deg
+    light = shortlister_of(table).gallery.positions_deg
     scale = np.array([111_195.0, 111_195.0 * np.cos(np.radians(53.8))])
     near = (np.linalg.norm((light[:, None] - best[None]) * scale, axis=2) < 4 * 60.0 * 0.999).any(axis=1)
     assert set(np.flatnonzero(near)) <= set(joined.rows)
@@ -237,7 +242,7 @@ def test_a_small_shortlist_gives_nearly_the_answers_of_all_candidates(
     config = PosteriorConfig(0.03, 0.03, 0.5, smoothing_m=30.0)
     paths = photographs(20)
     whole = Locator(gallery, model, config).locate(paths, region=None, estimator="mode")
-    table = on_disk(gallery, partitions=8)
+    table = on_disk(gallery)
     disk = disk_locator(table, model, config, ShortlistConfig(k=200, sample=1000))
     result = disk.locate(paths, region=None, estimator="mode")
     same = [(a.lat_deg, a.lon_deg) == (b.lat_deg, b.lon_deg) for a, b in zip(result, whole, strict=True)]
@@ -254,13 +259,13 @@ def test_hubness_is_subtracted_where_the_table_has_it(on_disk: Callable[..., Any
     gallery = replace(plain, image_hubness=generator.uniform(0, 0.5, 300).astype(np.float32))
     config = replace(MIXED, image_hubness=1.0)
     query = queries_of(gallery, 4, 1)
-    listed = Shortlister(on_disk(gallery), META, WHOLE).shortlist(query[0], config)
+    listed = shortlister_of(on_disk(gallery), WHOLE).shortlist(query[0], config)
     number = {name: row for row, name in enumerate(gallery.candidate_ids)}
     rows = [number[name] for name in listed.gallery.candidate_ids]
     truth = np.exp(log_posterior(query, gallery, config).astype(np.float64))[0, rows]
     assert np.exp(listed.log_posterior) == pytest.approx(truth, rel=1e-4, abs=1e-9)
     with pytest.raises(MismatchError, match="hubness"):
-        Shortlister(on_disk(plain), META, WHOLE).shortlist(query[0], config)
+        shortlister_of(on_disk(plain), WHOLE).shortlist(query[0], config)
 
 
 def test_the_best_by_whitened_features_are_in_the_shortlist(on_disk: Callable[..., Any]) -> None:
@@ -269,7 +274,7 @@ def test_the_best_by_whitened_features_are_in_the_shortlist(on_disk: Callable[..
     gallery = replace(gallery, image_whitened=whitened)
     table, number = on_disk(gallery), {name: row for row, name in enumerate(gallery.candidate_ids)}
     query = PhotographVectors(queries_of(gallery, 5, 1), whitened[7:8])
-    shortlister = Shortlister(table, META, ShortlistConfig(k=4, around=0))
+    shortlister = shortlister_of(table, ShortlistConfig(k=4, around=0))
     place = gallery.image_rows[7]
     for config, listed in ((WITH_WHITENED, True), (MIXED, False)):
         rows = [number[name] for name in shortlister.shortlist(query, config).gallery.candidate_ids]
@@ -320,21 +325,21 @@ def test_requests_that_need_every_candidate_are_refused(
     (answer,) = disk.locate(paths)
     assert answer.region is None
     assert "no regions" in caplog.text
-    other = Shortlister(on_disk(gallery), {"fingerprint": "tiny-9"})
+    other = shortlister_of(on_disk(gallery), meta={"fingerprint": "tiny-9"})
     with pytest.raises(MismatchError, match="was made by model tiny-9"):
         Locator(other.gallery, model, search=ShortlistSearch(other))
     with pytest.raises(MismatchError, match="dimension 8"):
-        Shortlister(on_disk(gallery), META).shortlist(np.zeros(5, dtype=np.float32), MIXED)
+        shortlister_of(on_disk(gallery)).shortlist(np.zeros(5, dtype=np.float32), MIXED)
     with pytest.raises(ConfigError, match="k is 0"):
         ShortlistConfig(k=0)
     narrow = on_disk(gallery)
     narrow.drop_columns(["city"])
     with pytest.raises(ArtefactError, match="no column 'city'"):
-        Shortlister(narrow, META)
+        shortlister_of(narrow)
     torn = on_disk(gallery)
     torn.update(where=f"image_id = '{gallery.image_ids[0]}'", values={"lat_deg": 10.0})
     torn.update(where=f"image_id = '{gallery.image_ids[1]}'", values={"candidate_id": "c0"})
     with pytest.raises(ArtefactError, match="several positions"):
-        Shortlister(torn, META)
+        shortlister_of(torn)
     with pytest.raises(InputError, match="the table changed"):
         ann.take(on_disk(gallery), np.array([10**9]), ["city"])

@@ -16,10 +16,10 @@ from jaxtyping import Bool
 from PIL import Image
 
 from swclip.data.attribution import Credit, credits_of
-from swclip.gallery.ann import index_state
 from swclip.gallery.assign_candidates import positions_of
 from swclip.gallery.filters import EntryFilter
 from swclip.gallery.folder import size_bytes
+from swclip.gallery.index_build import index_state
 from swclip.gallery.schema import ATTRIBUTION, EMBEDDINGS, PATCHES, attribution_of, matrix, photograph_key, position_key
 from swclip.geo.coordinates import valid_positions
 
@@ -304,11 +304,12 @@ def _patches(store: GalleryStore) -> tuple[int, int]:
 
 
 def _indices(store: GalleryStore) -> dict[str, str]:
-    states = {name: index_state(store.table, name) for name in EMBEDDINGS if name in store.schema.names}
+    if store.indices is None:
+        return {}
+    states = {name: index_state(store.indices, store.table, name) for name in EMBEDDINGS if name in store.schema.names}
     return {
-        name: f"{state.kind} over {state.indexed:,} entries, {state.unindexed:,} since"
-        for name, state in states.items()
-        if state is not None
+        name: f"{indexed:,} embeddings, {later:,} since"
+        for name, (indexed, later) in ((name, state) for name, state in states.items() if state is not None)
     }
 
 

@@ -95,6 +95,33 @@ class Description:
         """Raise MismatchError unless the model with this fingerprint made the gallery."""
         check_fingerprint(self.fingerprint, fingerprint, model_name, gallery_name)
 
+    def check_mergeable(self, other: Description, path: str, other_path: str) -> None:
+        """Raise MismatchError unless the entries of another gallery can be inserted into this one."""
+        if self.fingerprint != other.fingerprint:
+            raise MismatchError(
+                f"{path} was made by model {self.fingerprint}, and {other_path} by model {other.fingerprint}: "
+                "their embeddings cannot be compared. Embed the photographs of one with the model of the other: "
+                f"swclip gallery append {path} MANIFEST"
+            )
+        if self.whitened != other.whitened:
+            with_it, without = (path, other_path) if self.whitened else (other_path, path)
+            raise MismatchError(
+                f"{with_it} has whitened features of dimension {self.whitened or other.whitened}, and {without} of "
+                f"{min(self.whitened, other.whitened)}; index {without} again with the run that made {with_it}."
+            )
+        if self.patches != other.patches:
+            name = path if self.patches is None else other_path
+            raise MismatchError(
+                f"{path} and {other_path} do not have the same patch features; make one again, with or without "
+                f"--patch-features: swclip index RUN MANIFEST --out {name}"
+            )
+        if self.hubness != other.hubness:
+            with_it, without = (path, other_path) if self.hubness else (other_path, path)
+            raise MismatchError(
+                f"the hubness of {with_it} is measured and that of {without} is not; index {without} again with the "
+                f"run that made {with_it}."
+            )
+
 
 def check_fingerprint(made_by: object, fingerprint: str, model_name: str, gallery_name: str) -> None:
     """Raise MismatchError unless a model made a gallery; the message says what to do."""

@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any, Literal
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from swclip.errors import ArtefactError, InputError, MismatchError
+from swclip.errors import ArtefactError, InputError
 from swclip.files import atomic_folder
+from swclip.gallery import ann
 from swclip.gallery.assign_candidates import (
     MAX_IDS_IN_SQL,
     NULL_STAYS,
@@ -47,7 +48,9 @@ from swclip.gallery.folder import (
     write_beside,
     write_table,
 )
+from swclip.gallery.index_build import follow_rows
 from swclip.gallery.schema import Description, check_columns, entry_schema
+from swclip.gallery.vector_index import INDICES, columns_of
 from swclip.lance_tables import connect, is_url, lance_errors
 
 if TYPE_CHECKING:
@@ -156,6 +159,11 @@ class GalleryStore:
     def schema(self) -> pa.Schema:
         """The columns that new entries must have."""
         return entry_schema(self.description)
+
+    @property
+    def indices(self) -> Path | None:
+        """The folder of the indices (`swclip.gallery.vector_index`); None at a URL, where there are none."""
+        return None if is_url(self.path) else Path(self.path) / INDICES
 
     @property
     def version(self) -> int:
@@ -301,41 +309,13 @@ class GalleryStore:
                 them.
             InputError: Both hold a photograph, and `existing` is refuse.
         """
-        self.check_mergeable(other)
+        self.description.check_mergeable(other.description, self.path, other.path)
         entries = other.read()
         return (
             self.upsert(entries)
             if existing == "theirs"
             else self.append(entries, "refuse" if existing == "refuse" else "skip")
         )
-
-    def check_mergeable(self, other: GalleryStore) -> None:
-        """Raise MismatchError unless the entries of another gallery can be inserted into this one."""
-        ours, theirs = self.description, other.description
-        if ours.fingerprint != theirs.fingerprint:
-            raise MismatchError(
-                f"{self.path} was made by model {ours.fingerprint}, and {other.path} by model {theirs.fingerprint}: "
-                "their embeddings cannot be compared. Embed the photographs of one with the model of the other: "
-                f"swclip gallery append {self.path} MANIFEST"
-            )
-        if ours.whitened != theirs.whitened:
-            with_it, without = (self.path, other.path) if ours.whitened else (other.path, self.path)
-            raise MismatchError(
-                f"{with_it} has whitened features of dimension {ours.whitened or theirs.whitened}, and {without} of "
-                f"{min(ours.whitened, theirs.whitened)}; index {without} again with the run that made {with_it}."
-            )
-        if ours.patches != theirs.patches:
-            name = self.path if ours.patches is None else other.path
-            raise MismatchError(
-                f"{self.path} and {other.path} do not have the same patch features; make one again, with or without "
-                f"--patch-features: swclip index RUN MANIFEST --out {name}"
-            )
-        if ours.hubness != theirs.hubness:
-            with_it, without = (self.path, other.path) if ours.hubness else (other.path, self.path)
-            raise MismatchError(
-                f"the hubness of {with_it} is measured and that of {without} is not; index {without} again with the "
-                f"run that made {with_it}."
-            )
 
     def copy(self, path: str | os.PathLike[str], where: EntryFilter | None = None) -> GalleryStore:
         """Write a new gallery of the entries that meet conditions, with the same model.
@@ -363,9 +343,13 @@ class GalleryStore:
         Args:
             older_than: Versions older than this can no longer be read. Readers that opened one of them fail.
         """
-        # Lance warns of 0, and a millisecond has the same effect.
+        indices = self.indices if self.indices is not None and columns_of(self.indices) else None
         with lance_errors(self.path):
+            before = None if indices is None else ann.rows(self.table, ["entry_id"])
+            # Lance warns of 0, and a millisecond has the same effect.
             self.table.optimize(cleanup_older_than=max(older_than, timedelta(milliseconds=1)))
+            if indices is not None:
+                follow_rows(indices, before, ann.rows(self.table, ["entry_id"]))
 
     def versions(self) -> list[dict[str, Any]]:
         """The versions that can still be read: version, timestamp (UTC), rows."""

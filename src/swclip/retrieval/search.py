@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Protocol
 from swclip.answers.record import Answer
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.calibration.region_of_answer import RegionBuilder
-from swclip.gallery import ann
 from swclip.gallery.patches import PatchTable
 from swclip.models.photograph_vectors import PhotographVectors
 from swclip.retrieval.answer import AnswerOptions, CandidateSet, answers_from_posteriors
@@ -128,8 +127,8 @@ class ShortlistSearch:
     - `image_share` is that of the shortlist alone, without the photographs outside.
     - There are no regions. They are calibrated on whole posteriors, whose tail this search does not compute.
 
-    Build the indices first (`swclip.gallery.ann.build_index` for both columns): without one, each query reads the whole
-    column.
+    Build the indices first (`swclip.gallery.index_build.build_index` for each column): without one, each query reads
+    the whole column.
 
     Args:
         shortlister: Computes the shortlists.
@@ -137,7 +136,7 @@ class ShortlistSearch:
     Example:
         ```python
         table = lancedb.connect("gallery").open_table("entries")
-        shortlister = Shortlister(table, {"fingerprint": model.fingerprint})
+        shortlister = Shortlister(table, {"fingerprint": model.fingerprint}, indices=Path("gallery/index"))
         locator = Locator(shortlister.gallery, model, posterior, search=ShortlistSearch(shortlister))
         answer, = locator.locate(["photo.jpg"])
         print(answer.lat_deg, answer.lon_deg, answer.probability_within_50m, answer.scored_share)
@@ -152,19 +151,6 @@ class ShortlistSearch:
     @classmethod
     def of_store(cls, store: GalleryStore) -> ShortlistSearch:
         """Search an open gallery, whose table is checked out at its current version."""
-        conditions = {LOCATION: None, IMAGE: f"{IMAGE} IS NOT NULL"}
-        if store.description.whitened:
-            conditions[WHITENED] = conditions[IMAGE]
-        if any(
-            store.table.count_rows(condition) and ann.index_state(store.table, column) is None
-            for column, condition in conditions.items()
-        ):
-            _LOG.warning(
-                "%s: has no index, so that every query reads all embeddings; build one with: swclip gallery "
-                "build-index %s",
-                store.path,
-                store.path,
-            )
         description = store.description
         meta = {
             **description.meta,
@@ -172,7 +158,17 @@ class ShortlistSearch:
             "dim": description.dim,
             "version": store.version,
         }
-        shortlister = Shortlister(store.table, meta)
+        shortlister = Shortlister(store.table, meta, indices=store.indices)
+        photographed = (IMAGE, WHITENED) if description.whitened else (IMAGE,)
+        columns = {LOCATION, *(photographed if shortlister.gallery.image_ids else ())}
+        if columns - {*shortlister.indices}:
+            old = "an index of an earlier swclip, which is no longer used" if store.table.list_indices() else "no index"
+            _LOG.warning(
+                "%s: has %s, so that every query reads all embeddings; build one with: swclip gallery build-index %s",
+                store.path,
+                old,
+                store.path,
+            )
         shortlister.gallery = replace(shortlister.gallery, verifier=PatchTable.of_store(store))
         return cls(shortlister)
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from swclip.errors import ArtefactError, ConfigError
 from swclip.gallery import ann
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.schema import ATTRIBUTION, attribution_of
+from swclip.gallery.vector_index import Effort, VectorIndex
 from swclip.geo.neighbours import SphereIndex
 from swclip.geo.spatial_smoothing import reach_m
 from swclip.models.photograph_vectors import PhotographVectors, Vectors, as_vectors
@@ -64,7 +66,7 @@ class ShortlistConfig:
     k: int = 512
     around: int = 8
     sample: int = 16_384
-    effort: ann.Effort | None = None
+    effort: Effort | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -123,20 +125,34 @@ class Shortlister:
             version: pass a handle that has no other use.
         meta: The gallery's `meta`: the model's `fingerprint`, and its `posterior` if one was fitted.
         config: Sizes of shortlist and sample.
+        indices: Folder of the indices of the table; a column without one is read completely for each query.
 
     Attributes:
         gallery: All candidates, with embeddings of dimension 0.
+        indices: The index of each column that has one.
 
     Raises:
         ArtefactError: The table is not that of a gallery, or entries of one candidate are at several positions.
     """
 
-    def __init__(self, table: Table, meta: Mapping[str, Any], config: ShortlistConfig | None = None) -> None:
+    def __init__(
+        self,
+        table: Table,
+        meta: Mapping[str, Any],
+        config: ShortlistConfig | None = None,
+        indices: Path | None = None,
+    ) -> None:
         table.checkout(table.version)
         self.table, self.config = table, config or ShortlistConfig()
         self._entry_ids, self._entry_candidate, self._location_row_ids, self._image_row_ids, self.gallery = (
             _without_embeddings(table, meta)
         )
+        self.indices: dict[str, VectorIndex] = {}
+        for column in (LOCATION, IMAGE, WHITENED) if indices is not None else ():
+            present = self._entry_ids if column == LOCATION else np.sort(self._image_row_ids)
+            index = VectorIndex.open(indices, table, column, present)
+            if index is not None:
+                self.indices[column] = index
         self.photographed = Photographed.of(self.gallery)
         self._index = SphereIndex(self.gallery.positions_deg)
         count = min(self.config.sample, len(self.gallery))
@@ -205,7 +221,11 @@ class Shortlister:
         """
         entries, candidates = len(self._entry_ids), len(self.gallery)
         k = self.config.k if column != LOCATION else -(-self.config.k * entries // candidates)
-        row_ids = ann.search(self.table, column, query, min(k, entries), effort=self.config.effort).row_ids[0]
+        k = min(k, entries)
+        if column in self.indices:
+            row_ids = self.indices[column].search(query, k, self.config.effort).row_ids[0]
+        else:
+            row_ids = ann.exact_search(self.table, column, query, k).row_ids[0]
         return np.unique(self._entry_candidate[np.searchsorted(self._entry_ids, row_ids[row_ids != ann.NOTHING])])
 
     def _with_neighbours(
