@@ -24,7 +24,7 @@ def unit(rows: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
 
 
 def towns(
-    count: int, dim: int, seed: int = 0
+    count: int, dim: int, seed: int = 0, draw: int | None = None
 ) -> tuple[Float32[np.ndarray, "n d"], Float64[np.ndarray, "n 2"], Int64[np.ndarray, " n"]]:
     """Embeddings of positions drawn uniformly in 40 cities 8 km wide, the positions, and their cities.
 
@@ -35,6 +35,7 @@ def towns(
         count: N.
         dim: D, even.
         seed: Seed of all draws.
+        draw: Seed of positions and noise, for further parts of the same cities and waves; None for that of `seed`.
 
     Returns:
         (N, D) unit vectors, (N, 2) latitude and longitude in degrees, (N,) numbers of the cities.
@@ -43,6 +44,7 @@ def towns(
     wave = [generator.standard_normal((2, dim // 2)).astype(np.float32) / length for length in WAVES_M]
     turn = [np.linalg.qr(generator.standard_normal((dim, dim)))[0].astype(np.float32) for _ in WAVES_M]
     city_vector = OF_CITY * unit(generator.standard_normal((CITIES, dim)).astype(np.float32))
+    generator = generator if draw is None else np.random.default_rng([seed, draw])
     city = generator.integers(0, CITIES, count)
     ground_m = generator.uniform(-HALF_WIDTH_M, HALF_WIDTH_M, (count, 2))
     embeddings = np.empty((count, dim), dtype=np.float32)

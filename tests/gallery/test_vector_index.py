@@ -13,7 +13,7 @@ import pyarrow as pa
 import pytest
 from tests.gallery.test_ann import rows_of, vectors
 
-from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError
+from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError, PackageError
 from swclip.gallery import ann, index_build, vector_index
 from swclip.gallery.index_build import build_index, follow_rows, index_state, measured_recall
 from swclip.gallery.vector_index import Effort, VectorIndex
@@ -237,5 +237,5 @@ def test_faults_are_named(indexed: Callable[..., Indexed], monkeypatch: pytest.M
     with pytest.raises(ArtefactError, match="is not of version 1"):
         made.open()
     monkeypatch.setitem(sys.modules, "faiss", None)
-    with pytest.raises(ConfigError, match=r"pip install 'swclip\[faiss\]'"):
+    with pytest.raises(PackageError, match=r"pip install 'swclip\[faiss\]'"):
         made.build()

@@ -13,6 +13,7 @@ _PURPOSES = {
     "serve": "swclip serve",
     "export": "swclip export",
     "heic": "photographs in HEIC",
+    "faiss": "indices of large galleries",
     "match": "keypoint matchers",
     "onnx": "image towers in ONNX",
     "tensorboard": "TensorBoard",

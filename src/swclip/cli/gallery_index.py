@@ -49,8 +49,8 @@ def build_index(
             f"{gallery}: an index is mapped from files on a disk, and this gallery is in an object store; copy it to a "
             f"folder first: swclip gallery filter {gallery} --out FOLDER"
         )
-    for index in store.table.list_indices():  # of galleries of 0.1, which nothing uses
-        store.table.drop_index(index.name)
+    for earlier in store.table.list_indices():  # of galleries of 0.1, which nothing uses
+        store.table.drop_index(earlier.name)
     built = {}
     for column in (name for name in EMBEDDINGS if name in store.schema.names):
         with progress_bar(f"Indexing {column}") as report:

@@ -37,8 +37,8 @@ Report = Callable[[int, int], None]
 """Called with (done, total) vectors."""
 
 _CODE_BITS, _QUERY_BITS, _MULTIPLE = 512, 8, 8  # of a vector, at least; of a query's number; that faiss's blocks need
-_PARTITIONS = 3.0  # times the square root of the number of vectors
-_TRAINED_ON, _ROUNDS = 50, 10  # vectors a partition that k-means sees, and its rounds
+_PARTITIONS, _MOST_PARTITIONS = 2.0, 4096  # times the square root of the number of vectors; a query meets them all
+_TRAINED_ON, _ROUNDS = 40, 8  # vectors a partition that k-means sees, and its rounds
 _CHUNK_ROWS, _COMMIT_ROWS = 65_536, 1_000_000
 _OUTGROWN = 4  # times as many vectors as at its training
 _FEW = 20  # rows are read by id where they are fewer than one in 20
@@ -65,7 +65,7 @@ def build_index(
 
     Raises:
         InputError: The table has no such column of vectors, or another process builds an index.
-        ConfigError: faiss is not installed.
+        PackageError: faiss is not installed.
         DiskFullError: The disk is full; the index is that of the last commit.
     """
     faiss = load_faiss()
@@ -224,7 +224,8 @@ def _append(path: Path, start: int, values: np.ndarray) -> None:
 def _trained(table: Table, column: str, present: Int64[np.ndarray, " r"], dim: int) -> Any:
     """An index without vectors, with the partitions of a sample of them."""
     faiss = load_faiss()
-    partitions = max(1, min(int(_PARTITIONS * math.sqrt(len(present))), len(present) // _TRAINED_ON))
+    partitions = min(_MOST_PARTITIONS, int(_PARTITIONS * math.sqrt(len(present))), len(present) // _TRAINED_ON)
+    partitions = max(1, partitions)
     count = min(len(present), partitions * _TRAINED_ON)
     drawn = np.sort(np.random.default_rng(0).choice(len(present), count, replace=False))
     sample = np.concatenate([vectors for _, vectors in ann.vectors_of(table, column, present[drawn])])

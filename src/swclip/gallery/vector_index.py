@@ -30,7 +30,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Float16, Float32, Int64
 
-from swclip.errors import ArtefactError, ConfigError, MismatchError
+from swclip.errors import ArtefactError, ConfigError, MismatchError, PackageError
 from swclip.files import read_json
 from swclip.gallery import ann
 from swclip.gallery.ann import NOTHING, Neighbours
@@ -99,7 +99,7 @@ class VectorIndex:
 
         Raises:
             ArtefactError: A file is missing or damaged, or of another version.
-            ConfigError: faiss is not installed.
+            PackageError: faiss is not installed.
         """
         files = columns_of(folder).get(column)
         if files is None:
@@ -260,12 +260,12 @@ def load_faiss() -> Any:
     """The module.
 
     Raises:
-        ConfigError: It is not installed.
+        PackageError: It is not installed.
     """
     try:
         import faiss
     except ImportError as error:
-        raise ConfigError(
+        raise PackageError(
             "an index of a gallery needs faiss, which is not installed: pip install 'swclip[faiss]'; without it, small "
             "galleries are searched in memory (--search memory)."
         ) from error

@@ -148,11 +148,11 @@ class Shortlister:
             _without_embeddings(table, meta)
         )
         self.indices: dict[str, VectorIndex] = {}
-        for column in (LOCATION, IMAGE, WHITENED) if indices is not None else ():
-            present = self._entry_ids if column == LOCATION else np.sort(self._image_row_ids)
-            index = VectorIndex.open(indices, table, column, present)
-            if index is not None:
-                self.indices[column] = index
+        if indices is not None:
+            for column in (LOCATION, IMAGE, WHITENED):
+                present = self._entry_ids if column == LOCATION else np.sort(self._image_row_ids)
+                if (index := VectorIndex.open(indices, table, column, present)) is not None:
+                    self.indices[column] = index
         self.photographed = Photographed.of(self.gallery)
         self._index = SphereIndex(self.gallery.positions_deg)
         count = min(self.config.sample, len(self.gallery))
