@@ -105,6 +105,9 @@ def test_answers_are_verified_where_the_photographs_are_at_hand(
     changed = np.flatnonzero(posteriors[0] != posteriors[1])
     assert 2 <= len(changed) <= 3
     assert posteriors[0][changed].sum() == pytest.approx(posteriors[1][changed].sum())
+    # A gallery that is searched on disk has the same verifier.
+    on_disk = [answers([*command, "--search=disk", shown, verify], capsys) for verify in ("--verify=0", "--verify=3")]
+    assert on_disk[0] != on_disk[1]
     # Without the photographs the answer is that of --verify 0, and says so; requesting more is an error.
     assert run(command) == 0
     assert json.loads(capsys.readouterr().out) == plain

@@ -148,6 +148,8 @@ class Locator(GalleryModel):
             if photographs is None:
                 raise ConfigError(needed(fitted))
             gallery = with_keypoints(gallery, fitted, photographs, verify_with)
+            if on_disk is not None:
+                on_disk.shortlister.gallery = gallery
         return cls(gallery, loaded, None, resolutions, calibration, search=on_disk, effort=effort, verify=verify)
 
     @classmethod
