@@ -1,12 +1,17 @@
-"""Difficulty of the synthetic cities: nearest neighbours without training, and the semivariogram beside real streets'.
+"""Difficulty of the synthetic cities: nearest neighbours without training, the semivariogram beside real streets', and
+what photographs of held-out streets tell of their position.
 
     python benchmarks/synthetic_difficulty.py neighbours DIR                       (from `swclip synth --out DIR`)
     python benchmarks/synthetic_difficulty.py semivariogram DIR [REAL ...] --image-tower TOWER --size-px 112
+    python benchmarks/synthetic_difficulty.py held-out DIR --splits SPLITS [...] --image-tower TOWER [--size-px 112]
 
 `neighbours`: queries are the last drives past each place, the gallery the earlier drives, of all cities together.
 `semivariogram`: how the dissimilarity of photographs that look the same way (headings within 30 degrees) grows with
 distance, in features of a pretrained tower, of each manifest. All are seen by the tower at the same size, because the
 nugget depends on it. Of a large manifest the photographs in a square around its middle are used.
+`held-out`: the city of each query is taken as known. The error of a random training position of it, of the most similar
+training photograph of it, and of a ridge regression of the position on the features, with the regularisation that is
+best on the queries themselves: an upper limit, not a method.
 """
 
 from __future__ import annotations
@@ -21,6 +26,8 @@ from PIL import Image
 from torch import nn
 
 from swclip.data.manifest import Manifest, read_manifest
+from swclip.data.splits import indices, read_splits
+from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
 from swclip.geo.semivariogram import empirical_semivariogram, feature_directions, fit_semivariogram
 from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
@@ -28,6 +35,8 @@ from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import LocatorModel
 
 _PLACE_M = 5.0  # as `swclip bandwidth` weights the lags
+_RIDGES = (0.1, 1.0, 10.0, 100.0, 1000.0)  # on the kernel of standardised features, whose diagonal is about 1
+_DRAWS = 20
 
 
 def pixel_features(pictures: np.ndarray) -> np.ndarray:
@@ -117,6 +126,55 @@ def semivariogram(args: argparse.Namespace) -> None:
         print(f"| {path.name} | {len(rows):,} | {figures} | {curve} |", flush=True)
 
 
+def held_out(args: argparse.Namespace) -> None:
+    """Print for each file of splits what features tell of the position of a query within its city."""
+    manifest = read_manifest(args.manifest)
+    city = manifest.frame["city"].fillna("").to_numpy(str)
+    features = tower_features(manifest, args.image_tower, args.size_px, np.arange(len(manifest)))
+    print("| splits | queries | random place | most similar photograph | ridge regression | variance explained |")
+    print("|---|---|---|---|---|---|")
+    for path in args.splits:
+        splits = read_splits(path)
+        training = np.concatenate([indices(splits, manifest, part) for part in ("train", "val")])
+        queries = indices(splits, manifest, "query")
+        errors = [
+            _errors_in_city(manifest.positions_deg, features, training[city[training] == name], in_city)
+            for name in np.unique(city[queries])
+            if len(in_city := queries[city[queries] == name])
+        ]
+        random_m, similar_m, by_ridge, spread_m2 = (np.concatenate(part, axis=-1) for part in zip(*errors, strict=True))
+        # The ridge that is best for the median, and the one that is best for the explained variance.
+        ridge_m = min(np.median(row) for row in by_ridge)
+        explained = max(1.0 - (row**2).sum() / spread_m2.sum() for row in by_ridge)
+        medians = " | ".join(f"{metres:.0f} m" for metres in (np.median(random_m), np.median(similar_m), ridge_m))
+        print(f"| {path.name} | {len(queries)} | {medians} | {explained:.0%} |", flush=True)
+
+
+def _errors_in_city(
+    positions_deg: np.ndarray, features: np.ndarray, training: np.ndarray, queries: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Errors of the queries of a city in metres: (draws * Q,) of random training positions, (Q,) of the most similar
+    training photograph, (ridges, Q) of regressions; and (Q,) squared distances from the mean of the training."""
+    frame = LocalFrame.around(positions_deg[training])
+    known_m, true_m = frame.to_xy_m(positions_deg[training]), frame.to_xy_m(positions_deg[queries])
+    drawn = np.random.default_rng(0).integers(len(training), size=(_DRAWS, len(queries)))
+    similarity = features[queries] @ features[training].T
+    scale = float(np.square(features[training]).sum(axis=1).mean())
+    kernel, to_queries = features[training] @ features[training].T / scale, similarity / scale
+    middle_m = known_m.mean(axis=0)
+    weights = (
+        np.linalg.solve(kernel + ridge * np.eye(len(kernel)), known_m - middle_m).astype(np.float32)
+        for ridge in _RIDGES
+    )
+    by_ridge = np.stack([_length(to_queries @ weight + middle_m - true_m) for weight in weights])
+    random_m = _length(known_m[drawn] - true_m).ravel()
+    return random_m, _length(known_m[similarity.argmax(axis=1)] - true_m), by_ridge, _length(true_m - middle_m) ** 2
+
+
+def _length(offsets_m: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(offsets_m, axis=-1)
+
+
 def main() -> None:
     """Measure the data sets named on the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -131,6 +189,12 @@ def main() -> None:
     part.add_argument("--size-px", type=int)
     part.add_argument("--photographs", type=int, default=2000)
     part.set_defaults(run=semivariogram)
+    part = parts.add_parser("held-out")
+    part.add_argument("manifest", type=Path)
+    part.add_argument("--splits", type=Path, nargs="+", required=True)
+    part.add_argument("--image-tower", required=True)
+    part.add_argument("--size-px", type=int)
+    part.set_defaults(run=held_out)
     args = parser.parse_args()
     args.run(args)
 

@@ -11,11 +11,12 @@ import numpy as np
 import pytest
 
 from swclip.cli.app import run
-from swclip.cli.demo import _outcome
+from swclip.cli.demo import _outcome, random_place
 from swclip.comparison.document import Difference
 from swclip.data.manifest import read_manifest
-from swclip.data.splits import indices, read_splits
+from swclip.data.splits import candidates_for, indices, read_splits
 from swclip.gallery.store import GalleryStore
+from swclip.geo.distance import haversine_m
 from swclip.web.thumbnails import Thumbnails
 
 PHOTOGRAPHS = 48
@@ -52,6 +53,24 @@ def test_compares_both_protocols(shown: str, out: Path, protocol: str) -> None:
         assert [f"{shares[radius]:.1%}".replace("%", " %") for radius in ("25", "100")] == re.findall(r"[\d.]+ %", row)
 
 
+def test_states_how_far_a_random_place_of_the_city_is(shown: str, out: Path) -> None:
+    manifest, splits = read_manifest(out / "cities"), read_splits(out / "new-streets.parquet")
+    candidates = candidates_for(splits, "query")
+    generator, errors_m = np.random.default_rng(0), []
+    for row in indices(splits, manifest, "query"):
+        query = manifest.frame.iloc[row]
+        answers = candidates[candidates["city"] == query["city"]].sample(2000, replace=True, random_state=generator)
+        lat_deg, lon_deg = answers[["lat_deg", "lon_deg"]].to_numpy().T
+        errors_m.append(haversine_m(query["lat_deg"], query["lon_deg"], lat_deg, lon_deg))
+    drawn_m = np.concatenate(errors_m)
+    median_m, within_25, within_100 = random_place(splits, manifest)
+    assert median_m == pytest.approx(np.median(drawn_m), rel=0.05)
+    assert within_25 == pytest.approx(np.mean(drawn_m <= 25.0), abs=0.02)
+    assert within_100 == pytest.approx(np.mean(drawn_m <= 100.0), abs=0.02)
+    row = next(line for line in shown.partition("New streets: ")[2].splitlines() if "random place" in line)
+    assert f" {median_m:.0f} m " in row
+
+
 def test_states_what_the_intervals_support() -> None:
     less, more = Difference(value=-30.0, low=-60.0, high=-5.0), Difference(value=0.1, low=0.05, high=0.2)
     open_ = Difference(value=-1.0, low=-60.0, high=5.0)
@@ -70,7 +89,8 @@ def test_commands_are_stated_in_order(shown: str) -> None:
     assert [words[1] for words in commands] == ["synth", "split", "split", "benchmark", "benchmark", "index", "locate"]
     assert "About 3 minutes" in shown.splitlines()[0]
     assert re.search(r"^New streets: .*\(.*median error.*\)", shown, re.MULTILINE), "what the intervals support"
-    assert shown.index("What to type next") < shown.index("swclip prepare PHOTOGRAPHS") < shown.index("swclip locate g")
+    after = shown.partition("What to type next")[2]
+    assert after.index("swclip quickstart PH") < after.index("swclip prepare PH") < after.index("swclip locate g")
 
 
 def test_locates_a_query_drawn_by_chance(shown: str, out: Path) -> None:

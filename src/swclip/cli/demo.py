@@ -66,8 +66,11 @@ def demo(
         soft_wrap=True,
     )
     comparisons = compare_systems(out, seed, photos_per_city, steps, seeds)
-    _print_comparison("Known places", comparisons["known-places"].document)
-    _print_comparison("New streets", comparisons["new-streets"].document)
+    cities, results, gallery, known = out / "cities", out / "benchmark", out / "gallery", out / "known-places.parquet"
+    manifest = read_manifest(cities)
+    for protocol, comparison in comparisons.items():
+        by_chance = random_place(read_splits(out / f"{protocol}.parquet"), manifest)
+        _print_comparison(protocol, comparison.document, by_chance)
     console.print(
         "Known places: places beside the query were in training. New streets: nothing of its block was. Errors are of "
         "the densest place of each posterior; intervals are paired, over seeds and blocks of queries.",
@@ -78,16 +81,16 @@ def demo(
         assert difference is not None
         console.print(_outcome(protocol, difference.figures), soft_wrap=True)
     console.print(
-        f"Here all see the streets by {_TOWER}, a small tower; with larger ones and on real streets: docs/results.",
+        f"A system near the random place knows no more than the city. All see the streets by {_TOWER}, a small tower; "
+        "over five seeds, with larger towers and on real streets: docs/first-hour.md, docs/results.",
         soft_wrap=True,
     )
 
-    cities, results, gallery, known = out / "cities", out / "benchmark", out / "gallery", out / "known-places.parquet"
     run = results / "known-places" / "runs" / "sw-clip-0"
     _print_command("index", run, cities, "--splits", known, "--thumbnails 128 --out", gallery)
     index(run, cities, splits=known, out=str(gallery), thumbnails=128)
 
-    _locate_one(out, gallery, read_manifest(cities), read_splits(known), seed)
+    _locate_one(out, gallery, manifest, read_splits(known), seed)
     _print_results(out)
 
 
@@ -125,9 +128,26 @@ def compare_systems(out: Path, seed: int, photos_per_city: int, steps: int, seed
         for splits in (known, new)
     }  # fmt: skip
     console.print("Both at a time, each with half of the processors; the bar is of the second.", soft_wrap=True)
+    _compute_features(cities)
     jobs = [_Benchmark(cities, splits, steps, seeds, command) for splits, command in commands.items()]
     first, second = _both(*jobs)
     return {known.stem: first, new.stem: second}
+
+
+def _compute_features(cities: Path) -> None:
+    """Fill the cache with the features of all photographs, which otherwise both comparisons would compute."""
+    from swclip.data.manifest import read_manifest
+    from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
+    from swclip.models.feature_cache import FeatureCache
+    from swclip.models.locator_model import LocatorModel
+    from swclip.progress import progress_bar
+
+    manifest = read_manifest(cities)
+    config = ModelConfig(ImageConfig(tower=_TOWER), LocationConfig(text_tower="none"))
+    with progress_bar("image features") as report:
+        FeatureCache().features(
+            LocatorModel.create(config, manifest.positions_deg), manifest.image_paths, progress=report
+        )
 
 
 @dataclass(frozen=True)
@@ -210,7 +230,8 @@ def _print_results(out: Path) -> None:
     console.print("\n[bold]What to type next[/bold]")
     for comment, line in (
         ("a page in the browser that locates a photograph and shows its candidates", f"swclip serve {out / 'gallery'}"),
-        ("your own photographs: a folder with positions in EXIF, or a table", "swclip prepare PHOTOGRAPHS --out data"),
+        ("your own photographs, all steps at once: a folder with positions in EXIF, or a table", _QUICKSTART),
+        ("the same step by step", "swclip prepare PHOTOGRAPHS --out data"),
         ("", "swclip split data --protocol known-places --out data/splits.parquet"),
         ("", f"swclip train data --splits data/splits.parquet {_PRETRAINED} --out runs/first"),
         ("", "swclip index runs/first data --out gallery"),
@@ -221,7 +242,9 @@ def _print_results(out: Path) -> None:
         console.print(f"  {line}", soft_wrap=True, markup=False)
 
 
-_PRETRAINED = "--image-tower facebook/dinov2-small --freeze image"
+_TOWER_OF_STREETS = "--image-tower facebook/dinov2-small"
+_PRETRAINED = f"{_TOWER_OF_STREETS} --freeze image"
+_QUICKSTART = f"swclip quickstart PHOTOGRAPHS {_TOWER_OF_STREETS} --out first"
 
 
 def _print_command(*words: str | Path | int) -> str:
@@ -237,14 +260,40 @@ def _print_command(*words: str | Path | int) -> str:
     return command
 
 
-def _print_comparison(title: str, document: ComparisonDocument) -> None:
+def random_place(splits: Splits, manifest: Manifest) -> tuple[float, float, float]:
+    """The error of an answer that knows the city alone, over all candidates of each query's city.
+
+    Returns:
+        Median in metres; shares within 25 and 100 m.
+    """
+    import numpy as np
+
+    from swclip.data.splits import candidates_for, indices
+    from swclip.geo.distance import pairwise_haversine_m
+
+    queries = manifest.frame.iloc[indices(splits, manifest, "query")]
+    candidates = candidates_for(splits, "query")
+    errors_m, weights = [], []
+    for city, in_city in queries.groupby("city"):
+        answers = candidates[candidates["city"] == city]
+        positions_deg = (rows[["lat_deg", "lon_deg"]].to_numpy() for rows in (in_city, answers))
+        errors_m.append(pairwise_haversine_m(*positions_deg).ravel())
+        weights.append(np.full(len(errors_m[-1]), 1.0 / len(answers)))  # each query counts once
+    error_m, weight = np.concatenate(errors_m), np.concatenate(weights)
+    order = np.argsort(error_m)
+    share = np.cumsum(weight[order]) / weight.sum()
+    within_25, within_100 = (np.average(error_m <= radius_m, weights=weight) for radius_m in (25.0, 100.0))
+    return float(error_m[order][np.searchsorted(share, 0.5)]), float(within_25), float(within_100)
+
+
+def _print_comparison(protocol: str, document: ComparisonDocument, by_chance: tuple[float, float, float]) -> None:
     """Print the systems in the order of `_NAMES`, and the paired difference of SW-CLIP from CLIP."""
     from swclip.cli.console import console, print_table
     from swclip.reporting.units import metres, percent, signed, signed_interval
 
     difference = document.systems["sw-clip"].difference
     assert difference is not None
-    rows = []
+    rows = [["a random place of its city", metres(by_chance[0]), *map(percent, by_chance[1:])]]
     for system, name in _NAMES.items():
         mean = document.systems[system].mean
         shares = [percent(mean.accuracy_within_m[radius]) for radius in ("25", "100")]
@@ -256,6 +305,7 @@ def _print_comparison(title: str, document: ComparisonDocument) -> None:
     mean = document.systems["sw-clip"].mean
     seeds = f", mean of {mean.seeds} seeds" if mean.seeds > 1 else ""
     console.print()
+    title = protocol.replace("-", " ").capitalize()
     print_table(f"{title}: {round(mean.n_queries):,} queries{seeds}", ["", *_FIGURES.values()], rows)
 
 
