@@ -1,6 +1,6 @@
 """Does the outcome of the demo hold for other cities? The demo's comparison for several seeds, and all of them pooled.
 
-    python benchmarks/demo_seeds.py --work demo-seeds [--seeds 0 1 2 3 4]
+    python benchmarks/demo_seeds.py --work demo-seeds [--seeds 0 1 2 3 4] [--set bandwidth.form=fixed ...]
 
 Each seed has other cities, splits and queries. Prints CLIP and SW-CLIP of each seed, and the paired difference over all
 with its 95 % interval, which holds seeds, trainings and blocks of queries together. Finished trainings are kept, so
@@ -28,8 +28,9 @@ def main() -> None:
     parser.add_argument("--photos-per-city", type=int, default=800)
     parser.add_argument("--steps", type=int, default=150)
     parser.add_argument("--training-seeds", type=int, default=3)
+    parser.add_argument("--set", metavar="KEY=VALUE", nargs="+", default=[], help="further values of the recipes")
     args = parser.parse_args()
-    options = args.photos_per_city, args.steps, args.training_seeds
+    options = args.photos_per_city, args.steps, args.training_seeds, args.set
     by_seed = [compare_systems(args.work / f"seed-{seed}", seed, *options) for seed in args.seeds]
     for protocol in ("known-places", "new-streets"):
         print(f"\n{protocol}\n\n| seed | figure | CLIP | SW-CLIP | SW-CLIP minus CLIP |\n|---|---|---|---|---|")

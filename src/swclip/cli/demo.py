@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -94,8 +94,18 @@ def demo(
     _print_results(out)
 
 
-def compare_systems(out: Path, seed: int, photos_per_city: int, steps: int, seeds: int) -> dict[str, Comparison]:
+def compare_systems(
+    out: Path, seed: int, photos_per_city: int, steps: int, seeds: int, assignments: Sequence[str] = ()
+) -> dict[str, Comparison]:
     """The part of the demo before the gallery: generate and split the cities, and compare the systems.
+
+    Args:
+        out: The demo's folder.
+        seed: Seed of the cities and the splits.
+        photos_per_city: Number of photographs per city.
+        steps: Number of training steps of each system.
+        seeds: Number of trainings of each system.
+        assignments: Further values of the recipes, KEY=VALUE.
 
     Returns:
         The comparisons by protocol: known-places, new-streets.
@@ -118,18 +128,19 @@ def compare_systems(out: Path, seed: int, photos_per_city: int, steps: int, seed
     _print_command("split", cities, "--protocol new-streets --seed", seed, "--out", new)
     split(cities, protocol="new-streets", seed=seed, out=new)
 
+    assignments = ("evaluate_every=0", "checkpoint_every=0", *assignments)
     commands = {
         splits: _print_command(
             "benchmark", cities, "--splits", splits, "--systems", *_NAMES, "--seeds", *range(seeds),
             "--image-tower", _TOWER, "--freeze image --text-tower none --steps", steps,
-            "--batch-size", _BATCH_SIZE, "--set evaluate_every=0 --set checkpoint_every=0",
+            "--batch-size", _BATCH_SIZE, *(f"--set {assignment}" for assignment in assignments),
             "--out", out / "benchmark" / splits.stem,
         )
         for splits in (known, new)
     }  # fmt: skip
     console.print("Both at a time, each with half of the processors; the bar is of the second.", soft_wrap=True)
     _compute_features(cities)
-    jobs = [_Benchmark(cities, splits, steps, seeds, command) for splits, command in commands.items()]
+    jobs = [_Benchmark(cities, splits, steps, seeds, assignments, command) for splits, command in commands.items()]
     first, second = _both(*jobs)
     return {known.stem: first, new.stem: second}
 
@@ -158,6 +169,7 @@ class _Benchmark:
     splits: Path
     steps: int
     seeds: int
+    assignments: Sequence[str]
     command: str
 
     def __call__(self, threads: int, progress: bool) -> Comparison:
@@ -168,7 +180,7 @@ class _Benchmark:
 
         training = RecipeOptions(
             image_tower=[_TOWER], freeze="image", text_tower="none", steps=self.steps,
-            batch_size=_BATCH_SIZE, assignments=["evaluate_every=0", "checkpoint_every=0"],
+            batch_size=_BATCH_SIZE, assignments=list(self.assignments),
         )  # fmt: skip
         before = torch.get_num_threads()
         torch.set_num_threads(threads)
