@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+from jaxtyping import Float32
 
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.data.attribution import attribution_table
@@ -26,6 +28,7 @@ from swclip.gallery.store import Change, GalleryStore
 from swclip.imaging.decode import PhotographError, thumbnail_jpeg
 from swclip.models.embed import Failure, FeatureSource, Progress, embed_positions, photograph_vectors
 from swclip.models.patches import encoder_of
+from swclip.models.photograph_vectors import PhotographVectors
 from swclip.versions import own_version
 
 if TYPE_CHECKING:
@@ -74,23 +77,14 @@ def build_gallery(
     """
     if patches:
         encoder_of(model)
-    ids = [i for image_ids in candidates["image_ids"] for i in image_ids] if manifest is not None else []
-    words = candidate_words([None if pd.isna(value) else str(value) for value in candidates["city"]])
+    ids, paths = photographs_of(candidates, manifest)
+    words = candidate_words(candidates["city"])
     positions = candidates[["lat_deg", "lon_deg"]].to_numpy(dtype=np.float64)
     locations = embed_positions(model, positions, words, progress=None if ids else progress)
-    photographs: dict[str, Any] = {}
-    whitened: dict[str, Any] = {}
+    vectors: PhotographVectors | None = None
     verifier: PatchSource | None = None
     left_out: list[Failure] = []
-    if manifest is not None and ids:
-        row_of = {image_id: row for row, image_id in enumerate(manifest.frame["image_id"])}
-        for image_id in ids:
-            if image_id not in row_of:
-                raise MismatchError(
-                    f"{manifest.path}: photograph {image_id!r} of the candidates is not in this manifest; "
-                    "give the manifest that the splits were made from, or split it again."
-                )
-        paths = [manifest.image_paths[row_of[image_id]] for image_id in ids]
+    if ids:
         if patches:
             verifier = ComputedPatches(
                 model, dict(zip(ids, paths, strict=True)), batch_size=batch_size, workers=workers, cache=cache
@@ -104,13 +98,48 @@ def build_gallery(
             failures=None if failures is None else left_out,
             progress=progress,
         )
-        readable = np.flatnonzero(vectors.finite).tolist()
-        photographs = {ids[row]: vectors.embeddings[row] for row in readable}
-        if vectors.whitened is not None:
-            whitened = {ids[row]: vectors.whitened[row] for row in readable}
+        check_embedded(vectors, len(left_out))
     if failures is not None:
         failures.extend(left_out)
-    meta = {
+    meta = gallery_meta(model, posterior, manifest, left_out)
+    gallery = replace(gallery_of_vectors(model, candidates, locations, ids, vectors, meta, bank), verifier=verifier)
+    if manifest is not None and gallery.image_ids:
+        row_of = {image_id: row for row, image_id in enumerate(manifest.frame["image_id"])}
+        shown = manifest.frame.iloc[[row_of[image_id] for image_id in gallery.image_ids]]
+        gallery = replace(gallery, image_attribution=attribution_table(shown))
+    return gallery
+
+
+def photographs_of(candidates: pd.DataFrame, manifest: Manifest | None) -> tuple[list[str], list[Path]]:
+    """Ids and paths of the candidates' photographs, in their order; none without a manifest.
+
+    Raises:
+        MismatchError: A candidate names a photograph that the manifest does not have.
+    """
+    if manifest is None:
+        return [], []
+    ids = [i for image_ids in candidates["image_ids"] for i in image_ids]
+    row_of = {image_id: row for row, image_id in enumerate(manifest.frame["image_id"])} if ids else {}
+    for image_id in ids:
+        if image_id not in row_of:
+            raise MismatchError(
+                f"{manifest.path}: photograph {image_id!r} of the candidates is not in this manifest; "
+                "give the manifest that the splits were made from, or split it again."
+            )
+    return ids, [manifest.image_paths[row_of[image_id]] for image_id in ids]
+
+
+def check_embedded(vectors: PhotographVectors, undecodable: int) -> None:
+    """Raise ArtefactError where more photographs have no embedding than those that cannot be decoded."""
+    if int((~vectors.finite).sum()) > undecodable:
+        raise ArtefactError("the model's embeddings are not numbers; its training diverged, train it again.")
+
+
+def gallery_meta(
+    model: LocatorModel, posterior: PosteriorConfig | None, manifest: Manifest | None, left_out: Sequence[Failure]
+) -> dict[str, Any]:
+    """What a gallery states of itself: the model, the manifest, and the photographs that are left out."""
+    return {
         "fingerprint": model.fingerprint,
         "posterior": None if posterior is None else posterior.to_dict(),
         "manifest": None if manifest is None else stated_path(manifest.path),
@@ -121,23 +150,45 @@ def build_gallery(
         ],
         "made_with": {"swclip": own_version()},
     }
-    gallery = replace(gallery_from_embeddings(candidates, locations, photographs, meta, bank), verifier=verifier)
-    if manifest is not None and gallery.image_ids:
-        shown = manifest.frame.iloc[[row_of[image_id] for image_id in gallery.image_ids]]
-        gallery = replace(gallery, image_attribution=attribution_table(shown))
+
+
+def gallery_of_vectors(
+    model: LocatorModel,
+    candidates: pd.DataFrame,
+    locations: Float32[np.ndarray, "m d"],
+    image_ids: Sequence[str],
+    vectors: PhotographVectors | None,
+    meta: Mapping[str, Any],
+    bank: Bank | None = None,
+) -> Gallery:
+    """Put a gallery together from the vectors of its photographs; those without vectors are left out.
+
+    Args:
+        model: The model.
+        candidates: M candidates, as in `build_gallery`.
+        locations: (M, D) embeddings of their positions.
+        image_ids: N photographs.
+        vectors: Their vectors, NaN where one cannot be decoded; None without photographs.
+        meta: Kept with the gallery.
+        bank: The model's bank of queries; None measures no hubness.
+    """
+    readable = [] if vectors is None else np.flatnonzero(vectors.finite).tolist()
+    photographs = {} if vectors is None else {image_ids[row]: vectors.embeddings[row] for row in readable}
+    gallery = gallery_from_embeddings(candidates, locations, photographs, meta, bank)
     if model.whitening is None:
         return gallery
     rows = np.zeros((len(gallery.image_ids), model.whitening.dimensions), dtype=np.float16)  # as the table keeps them
-    for row, image_id in enumerate(gallery.image_ids):
-        rows[row] = whitened[image_id]
+    if vectors is not None and vectors.whitened is not None:
+        whitened = {image_ids[row]: vectors.whitened[row] for row in readable}
+        for row, image_id in enumerate(gallery.image_ids):
+            rows[row] = whitened[image_id]
     return replace(gallery, image_whitened=rows.astype(np.float32))
 
 
-def candidate_words(cities: Sequence[str | None]) -> list[dict[str, str]] | None:
+def candidate_words(cities: Iterable[Any]) -> list[dict[str, str]] | None:
     """Words of each candidate's prompt in addition to its position; None where no candidate has a city."""
-    if all(city is None for city in cities):
-        return None
-    return [{} if city is None else {"city": city} for city in cities]
+    words = [{} if pd.isna(city) else {"city": str(city)} for city in cities]
+    return words if any(words) else None
 
 
 def manifest_candidates(manifest: Manifest, grid_m: float | None = None, *, photographs: bool = True) -> pd.DataFrame:

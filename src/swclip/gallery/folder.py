@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -158,6 +160,29 @@ def write_beside(folder: Path, write_files: WriteFiles) -> None:
     """Write the files of a new gallery other than the table."""
     write_files(folder)
     write_json(folder / MARKER, {"format": "swclip gallery", "version": GALLERY_VERSION, "table": f"{TABLE}.lance"})
+
+
+@contextmanager
+def new_gallery(name: str, write_files: WriteFiles) -> Iterator[str]:
+    """Make a new gallery: the block writes its table.
+
+    Args:
+        name: A folder, which is written beside and renamed at the end; or a URL, where the table comes last.
+        write_files: Writes `model/` into a folder.
+
+    Yields:
+        The folder or URL that the table is written into.
+    """
+    check_output(name)
+    if is_url(name):
+        with tempfile.TemporaryDirectory(prefix="swclip-gallery-") as folder:
+            write_beside(Path(folder), write_files)
+            upload(Path(folder), name)
+        yield name
+    else:
+        with atomic_folder(name, MARKER) as beside:
+            write_beside(beside, write_files)
+            yield os.path.abspath(beside)
 
 
 def write_table(location: str, name: str, schema: pa.Schema, entries: Iterable[pa.RecordBatch]) -> None:

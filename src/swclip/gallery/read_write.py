@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,15 +116,17 @@ def save_gallery(
         InputError: The folder exists and is not a gallery, or cannot be written.
     """
     gallery.check_model(model.fingerprint, "the model to be saved with it", os.fspath(path))
-
-    def write_files(folder: Path) -> None:
-        model.save(folder / "model")
-        if calibration is not None:
-            write_calibration(folder / "model", calibration)
-        if bank is not None:
-            write_bank(folder / "model", bank)
-
+    write_files = partial(write_model, model, calibration, bank)
     GalleryStore.create(path, description_of(gallery), entries_of(gallery, details, thumbnails), write_files)
+
+
+def write_model(model: LocatorModel, calibration: Calibration | None, bank: Bank | None, folder: Path) -> None:
+    """Write the model of a gallery, with its calibration and bank of queries, as `model/` in a folder."""
+    model.save(folder / "model")
+    if calibration is not None:
+        write_calibration(folder / "model", calibration)
+    if bank is not None:
+        write_bank(folder / "model", bank)
 
 
 def description_of(gallery: Gallery) -> Description:

@@ -23,7 +23,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from swclip.errors import ArtefactError, InputError
-from swclip.files import atomic_folder
 from swclip.gallery import ann
 from swclip.gallery.assign_candidates import (
     MAX_IDS_IN_SQL,
@@ -38,14 +37,11 @@ from swclip.gallery.assign_candidates import (
 from swclip.gallery.filters import EntryFilter, is_in
 from swclip.gallery.folder import (
     AGAIN,
-    MARKER,
     TABLE,
     WriteFiles,
     check_marker,
-    check_output,
     local_model,
-    upload,
-    write_beside,
+    new_gallery,
     write_table,
 )
 from swclip.gallery.index_build import follow_rows
@@ -123,17 +119,9 @@ class GalleryStore:
             InputError: Something else exists at the path, or it cannot be written.
             DiskFullError: The disk is full; an existing gallery is unchanged.
         """
-        check_output(path)
-        name, schema = os.fspath(path), entry_schema(description)
-        if is_url(name):
-            with tempfile.TemporaryDirectory(prefix="swclip-gallery-") as folder:
-                write_beside(Path(folder), write_files)
-                upload(Path(folder), name)
-            write_table(name, name, schema, entries)
-        else:
-            with atomic_folder(name, MARKER) as beside:
-                write_beside(beside, write_files)
-                write_table(str(beside), name, schema, entries)
+        name = os.fspath(path)
+        with new_gallery(name, write_files) as location:
+            write_table(location, name, entry_schema(description), entries)
         return cls.open(name)
 
     @classmethod
