@@ -12,6 +12,8 @@ from swclip.errors import ConfigError
 from swclip.progress import count_progress
 
 if TYPE_CHECKING:
+    import pandas as pd
+
     from swclip.answers.record import Answer
     from swclip.calibration.posterior_config import EffortName
     from swclip.data.manifest import Manifest
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
     from swclip.retrieval.locator import Locator
     from swclip.retrieval.prior import Prior
+    from swclip.scale.build_gallery import BuiltGallery
 
 Progress = bool | Callable[[int, int], None] | None
 
@@ -78,7 +81,6 @@ def build_gallery(
     """
     from swclip.gallery.build import build_gallery as embed_candidates
     from swclip.gallery.build import thumbnails_of
-    from swclip.gallery.candidate_sources import candidates_from
     from swclip.gallery.folder import check_output
     from swclip.gallery.patches import ComputedPatches
     from swclip.gallery.read_write import save_gallery
@@ -86,20 +88,13 @@ def build_gallery(
     from swclip.models.blocks import available_device
     from swclip.models.feature_cache import FeatureCache
 
-    if thumbnails is not None and thumbnails < 16:
-        raise ConfigError(f"--thumbnails {thumbnails}: must be at least 16 pixels.")
     if thumbnails is not None and out is None:
         raise ConfigError("thumbnails are stored in a gallery on disk; add out.")
     if out is not None:
         check_output(out)
     table = None if manifest is None else as_manifest(manifest)
-    candidates = candidates_from(
-        table,
-        None if splits is None else as_splits(splits),
-        photographs=photographs,
-        grid=None if grid is None else os.fspath(grid),
-        spacing_m=spacing_m,
-    )
+    sources: Any = {"splits": splits, "photographs": photographs, "grid": grid, "spacing_m": spacing_m}
+    candidates, meta = _candidates(table, thumbnails=thumbnails, **sources)
     fitted = as_fitted(model)
     if device is not None or fitted.model is not model:
         fitted.model.to(available_device(device or "auto"))
@@ -120,17 +115,106 @@ def build_gallery(
     if out is None and isinstance(gallery.verifier, ComputedPatches):
         with count_progress(progress, "Computing patch features") as report:
             gallery = replace(gallery, verifier=gallery.verifier.computed(report))
-    if grid is not None:
-        gallery.meta["grid"] = {"area": os.fspath(grid), "spacing_m": spacing_m}
+    gallery.meta.update(meta)
     if out is not None:
         extras: dict[str, Any] = {}
         if table is not None:
             extras["details"] = manifest_details(table)
             if thumbnails is not None:
-                gallery.meta["thumbnails_px"] = thumbnails
                 extras["thumbnails"] = thumbnails_of(table, thumbnails)
         save_gallery(gallery, out, fitted.model, fitted.calibration, bank=fitted.bank, **extras)
     return gallery
+
+
+def build_gallery_on_ray(
+    model: LocatorModel | PathLike,
+    manifest: Manifest | PathLike | None,
+    out: PathLike,
+    *,
+    splits: Splits | PathLike | None = None,
+    photographs: bool = True,
+    grid: PathLike | None = None,
+    spacing_m: float | None = None,
+    thumbnails: int | None = None,
+    patch_features: bool | None = None,
+    batch_size: int = 64,
+    device: str = "auto",
+    failures: list[Failure] | None = None,
+    progress: Progress = None,
+) -> BuiltGallery:
+    """Build a gallery on the Ray cluster of RAY_ADDRESS, or on all processors of this machine where that is not set.
+
+    The gallery is the one that `build_gallery` writes. Features are not cached. All machines of the cluster need swclip
+    with its extra `ray`, and must see the photographs and `out` at the same paths or URLs.
+
+    Args:
+        model, manifest, splits, photographs, grid, spacing_m, thumbnails, patch_features, batch_size, failures: As of
+            `build_gallery`.
+        out: The folder or URL of the gallery.
+        device: auto (GPUs where the cluster has any), cpu or cuda.
+        progress: True for a progress bar, or a callback that is called with (done, total).
+
+    Returns:
+        The numbers of candidates and photographs.
+
+    Raises:
+        PackageError: The extra `ray` is not installed.
+        InputError: The cluster cannot be joined, or lost the work. Further errors are those of `build_gallery`.
+    """
+    from swclip.gallery.folder import check_output
+    from swclip.scale.build_gallery import build_gallery_on_cluster
+
+    check_output(out)
+    table = None if manifest is None else as_manifest(manifest)
+    sources: Any = {"splits": splits, "photographs": photographs, "grid": grid, "spacing_m": spacing_m}
+    candidates, meta = _candidates(table, thumbnails=thumbnails, **sources)
+    fitted = as_fitted(model)
+    with count_progress(progress, "Embedding the gallery") as report:
+        return build_gallery_on_cluster(
+            fitted.model,
+            candidates,
+            table,
+            out,
+            posterior=fitted.posterior,
+            calibration=fitted.calibration,
+            bank=fitted.bank,
+            patches=fitted.verifies if patch_features is None else patch_features,
+            thumbnails_px=thumbnails if table is not None else None,
+            meta=meta,
+            batch_size=batch_size,
+            device=device,
+            failures=failures,
+            progress=report,
+        )
+
+
+def _candidates(
+    manifest: Manifest | None,
+    *,
+    splits: Splits | PathLike | None,
+    photographs: bool,
+    grid: PathLike | None,
+    spacing_m: float | None,
+    thumbnails: int | None,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """The candidates of a new gallery, and what it states of them."""
+    from swclip.gallery.candidate_sources import candidates_from
+
+    if thumbnails is not None and thumbnails < 16:
+        raise ConfigError(f"--thumbnails {thumbnails}: must be at least 16 pixels.")
+    candidates = candidates_from(
+        manifest,
+        None if splits is None else as_splits(splits),
+        photographs=photographs,
+        grid=None if grid is None else os.fspath(grid),
+        spacing_m=spacing_m,
+    )
+    meta: dict[str, Any] = {}
+    if grid is not None:
+        meta["grid"] = {"area": os.fspath(grid), "spacing_m": spacing_m}
+    if thumbnails is not None and manifest is not None:
+        meta["thumbnails_px"] = thumbnails
+    return candidates, meta
 
 
 def locate(

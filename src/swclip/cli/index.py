@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from swclip.cli.help import ADVANCED, off
 from swclip.errors import UnreadableError
@@ -25,6 +25,7 @@ def index(
     cache: Annotated[bool, ADVANCED, off("--no-cache")] = True,
     batch_size: Annotated[int, ADVANCED] = 64,
     workers: Annotated[int | None, ADVANCED] = None,
+    engine: Annotated[Literal["ray"] | None, ADVANCED] = None,
 ) -> None:
     """Build a gallery: the places that an answer can name.
 
@@ -52,6 +53,9 @@ def index(
             resumes, and later ones compute only new photographs.
         batch_size: Photographs per batch of the model.
         workers: Threads that decode photographs; by default one per processor.
+        engine: ray: embed on the Ray cluster of RAY_ADDRESS, or on all processors of this machine where that is not
+            set. All machines must see the photographs and the gallery at the same paths or URLs. Features are not
+            cached.
 
     Examples:
         swclip index runs/first data --out gallery
@@ -60,31 +64,32 @@ def index(
         # positions only, 25 m apart, in an area without photographs
         swclip index runs/first --grid area.geojson --spacing-m 25 --out gallery
     """
-    from swclip.api.answers import build_gallery
+    from swclip.api.answers import build_gallery, build_gallery_on_ray
     from swclip.cli.console import console, next_step
+    from swclip.cli.options import check_engine
     from swclip.models.embed import Failure
 
+    check_engine(engine, {"--workers": workers})
     failures: list[Failure] = []
-    gallery = build_gallery(
-        run,
-        manifest,
-        out,
-        splits=splits,
-        photographs=photographs,
-        grid=grid,
-        spacing_m=spacing_m,
-        thumbnails=thumbnails,
-        patch_features=patch_features,
-        cache=cache,
-        batch_size=batch_size,
-        workers=workers,
-        device=device,
-        failures=failures,
-        progress=True,
-    )
-    console.print(
-        f"{out}: {len(gallery)} candidates, {len(gallery.image_ids)} photographs", markup=False, soft_wrap=True
-    )
+    options: Any = {
+        "splits": splits,
+        "photographs": photographs,
+        "grid": grid,
+        "spacing_m": spacing_m,
+        "thumbnails": thumbnails,
+        "patch_features": patch_features,
+        "batch_size": batch_size,
+        "device": device,
+        "failures": failures,
+        "progress": True,
+    }
+    if engine is None:
+        gallery = build_gallery(run, manifest, out, cache=cache, workers=workers, **options)
+        candidates, photograph_count = len(gallery), len(gallery.image_ids)
+    else:
+        built = build_gallery_on_ray(run, manifest, out, **options)
+        candidates, photograph_count = built.candidates, built.photographs
+    console.print(f"{out}: {candidates} candidates, {photograph_count} photographs", markup=False, soft_wrap=True)
     next_step("index", "swclip", "locate", out, "PHOTOGRAPH")
     if failures:
         listed = "\n".join(f"  {path}: {reason}" for path, reason in failures)

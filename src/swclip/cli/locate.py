@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -13,8 +15,10 @@ from swclip.errors import ConfigError
 
 if TYPE_CHECKING:
     from swclip.answers.record import Answer
+    from swclip.cli.locate_run import LocateRequest
     from swclip.retrieval.locator import Locator
     from swclip.retrieval.prior import Prior
+    from swclip.scale.locate import ClusterAnswers
 
 _PRIOR, _REGION = group("Prior knowledge of the place"), group("Prediction region")
 
@@ -52,6 +56,7 @@ def locate(
     model: Annotated[Path | None, ADVANCED] = None,
     batch_size: Annotated[int, ADVANCED] = 32,
     workers: Annotated[int | None, ADVANCED] = None,
+    engine: Annotated[Literal["ray"] | None, ADVANCED] = None,
     beam: Annotated[int | None, Parameter(show=False)] = None,
 ) -> None:
     """Estimate where photographs were taken.
@@ -115,6 +120,8 @@ def locate(
         batch_size: Photographs per batch of the model.
         device: auto (a GPU if there is one), cpu, cuda, cuda:1 or mps.
         workers: Threads that decode photographs; by default one per processor.
+        engine: ray: locate on the Ray cluster of RAY_ADDRESS, or on all processors of this machine where that is not
+            set. All machines must see the gallery and the photographs at the same paths or URLs.
 
     Examples:
         swclip locate gallery photo.jpg
@@ -145,16 +152,18 @@ def locate(
     from swclip.cli.console import next_step
     from swclip.cli.locate_matches import MatchFigures
     from swclip.cli.locate_run import LocateRequest, Output, check_failures, print_answers, write_answers
-    from swclip.cli.options import prior_of
+    from swclip.cli.options import check_engine, prior_of
     from swclip.models.blocks import available_device
     from swclip.retrieval.hierarchy import RESOLUTIONS
     from swclip.retrieval.locator import Locator
 
+    unserved = {"--together": together, "--figure": figure, "--matches": matches, "--workers": workers}
+    check_engine(engine, {**unserved, "--caption": caption, "--map": map})
     if format is None and out is None and sys.stdout.isatty():
         format = "text"
     output = Output(format_of(out, format), out, region_out)
     output.check()
-    place = available_device(device)
+    place = available_device(device if engine is None else "cpu")
     resolutions = sorted(set(cells or RESOLUTIONS))
     options = {
         "top_k": top_k,
@@ -168,20 +177,29 @@ def locate(
     }
     drawn = None if matches is None else MatchFigures.of(matches, gallery, gallery_photographs, len(names))
     request = LocateRequest(names, options, resolutions, workers, prior_of(in_, within, near, radius_m), drawn)
+    with ExitStack() as stack:
+        journal = None if out is None else AnswerJournal(out)
+        if journal is not None:
+            stack.enter_context(journal.held())
+        if engine is not None:
+            from swclip.scale.cluster import cluster
 
-    def loaded() -> Locator:
-        keypoints: Any = {"photographs": gallery_photographs, "verify_with": verify_with}
-        return Locator.from_gallery(gallery, model, resolutions, search, effort, verify, **keypoints).to(place)
-
-    if out is None:
-        locator = loaded()
+            stack.enter_context(cluster())
+        loading: dict[str, Any] = {
+            "resolutions": resolutions,
+            "search": search,
+            "effort": effort,
+            "verify": verify,
+            "photographs": gallery_photographs,
+            "verify_with": verify_with,
+        }
+        locator = Locator.from_gallery(gallery, model, **loading).to(place)
+        if engine is not None:
+            request = replace(request, cluster=_on_cluster(gallery, locator, request, loading, device))
         request.check(locator)
-        first, failures = print_answers(locator, request, output)
-    else:
-        journal = AnswerJournal(out)
-        with journal.held():
-            locator = loaded()
-            request.check(locator)
+        if out is None or journal is None:
+            first, failures = print_answers(locator, request, output)
+        else:
             first, failures = write_answers(locator, request, output, out, journal, restart=restart)
     if figure is not None and first.error is None:
         _draw(figure, request.photographs_of(first), locator, first, caption, map, request.prior)
@@ -196,6 +214,16 @@ def locate(
     check_failures(
         failures, len(names), "the answers state all reasons" if out is None else f"{out} states all reasons"
     )
+
+
+def _on_cluster(
+    gallery: str, locator: Locator, request: LocateRequest, loading: dict[str, Any], device: str
+) -> ClusterAnswers:
+    from swclip.scale.cluster import Workers
+    from swclip.scale.locate import ClusterAnswers
+
+    workers = Workers.of_cluster(device, -(-len(request.names) // request.step))
+    return ClusterAnswers(gallery, locator.model.preprocess, workers, loading, request.options, request.prior)
 
 
 def _draw(

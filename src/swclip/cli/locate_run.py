@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from swclip.gallery.gallery import Gallery
     from swclip.retrieval.locator import Locator
     from swclip.retrieval.prior import Prior
+    from swclip.scale.locate import ClusterAnswers
 
 
 BATCHES = 4
@@ -74,6 +75,7 @@ class LocateRequest:
         workers: Threads that decode photographs.
         prior: The prior over positions.
         matches: Writes figures of matching patches; None for none.
+        cluster: Answers on a cluster; None in this process.
     """
 
     names: Sequence[str]
@@ -82,6 +84,7 @@ class LocateRequest:
     workers: int | None = None
     prior: Prior | None = None
     matches: MatchFigures | None = None
+    cluster: ClusterAnswers | None = None
 
     def check(self, locator: Locator) -> None:
         """Raise ConfigError where figures of matches are requested, and the gallery has no patch features."""
@@ -100,7 +103,8 @@ class LocateRequest:
         prior = None if self.prior is None else self.prior.to_dict()
         options = {**self.options, "cells": list(self.resolutions), "prior": prior}
         photographs = {"count": len(self.names), "sha256": digest_of_names(self.names)}
-        return {**answering_identity(locator), "options": options, "photographs": photographs}
+        device = locator.model.device.type if self.cluster is None else self.cluster.workers.device
+        return {**answering_identity(locator), "device": device, "options": options, "photographs": photographs}
 
     def photographs_of(self, answer: Answer) -> list[str]:
         """The photographs of an answer, by the names that they are read with."""
@@ -146,18 +150,33 @@ def answer_in_batches(locator: Locator, request: LocateRequest, start: int = 0) 
     """
     step = request.step
     with rate_bar("Locating", len(request.names), start) as report, _warn_once():
-        for at in range(start, len(request.names), step):
-            names = request.names[at : at + step]
-            answers = locator.locate(
-                names,
-                **request.options,
-                prior=request.prior,
-                workers=request.workers,
-                progress=partial(_shift, report, at),
-            )
-            if request.matches is not None:
-                request.matches.write(locator, at, names, answers)
-            yield [_with_stated_names(answer) for answer in answers], len(names)
+        batches = _batches(locator, request, start, report)
+        if request.cluster is not None:
+            locator.warn_of_regions(single=request.prior is None)
+            batches = request.cluster.batches(request.names, step, start)
+        done = start
+        for answers in batches:
+            count = len(request.names[done : done + step])
+            done += count
+            report(done)
+            yield [_with_stated_names(answer) for answer in answers], count
+
+
+def _batches(
+    locator: Locator, request: LocateRequest, start: int, report: Callable[[int], None]
+) -> Iterator[list[Answer]]:
+    for at in range(start, len(request.names), request.step):
+        names = request.names[at : at + request.step]
+        answers = locator.locate(
+            names,
+            **request.options,
+            prior=request.prior,
+            workers=request.workers,
+            progress=partial(_shift, report, at),
+        )
+        if request.matches is not None:
+            request.matches.write(locator, at, names, answers)
+        yield answers
 
 
 def _with_stated_names(answer: Answer) -> Answer:
@@ -296,7 +315,6 @@ def answering_identity(locator: Locator) -> dict[str, Any]:
         "posterior": locator.posterior.to_dict(),
         "regions": None if calibration is None else _digest(calibration.to_dict()),
         "made_with": {name: libraries[name] for name in ("swclip", "torch", "numpy")},
-        "device": str(locator.model.device.type),
     }
 
 

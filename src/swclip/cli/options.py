@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -316,6 +317,19 @@ class FilterOptions:
             radius_m=self.radius_m,
             photographs=None if self.only is None else self.only == "photographs",
         )
+
+
+def check_engine(engine: str | None, values: Mapping[str, Any]) -> None:
+    """Raise ConfigError where an option has a value that an engine does not use.
+
+    Args:
+        engine: The engine; None for this process, which uses all.
+        values: The values of those options by name.
+    """
+    for option, value in values.items():
+        if engine is not None and value not in (None, False):
+            reason = ": the cluster decides how many decode" if option == "--workers" else ""
+            raise ConfigError(f"{option} cannot be used with --engine {engine}{reason}; leave out one of them.")
 
 
 def _time(flag: str, text: str | None) -> datetime | None:

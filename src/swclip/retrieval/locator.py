@@ -209,7 +209,7 @@ class Locator(GalleryModel):
 
     def locate(
         self,
-        photographs: PathLike | Sequence[PathLike],
+        photographs: PathLike | Sequence[PathLike] | Queries,
         top_k: int = 5,
         estimator: EstimatorName = ESTIMATOR,
         *,
@@ -226,7 +226,7 @@ class Locator(GalleryModel):
         """Estimate where photographs were taken.
 
         Args:
-            photographs: One path or several.
+            photographs: One path or several; or photographs that the model has embedded.
             top_k: Number of candidates to list with each answer.
             estimator: "mode" (where the spatially smoothed posterior is densest), "argmax" (the most probable
                 candidate; of locations alone the most similar one, as in the paper), or "geometric-median".
@@ -257,15 +257,16 @@ class Locator(GalleryModel):
         options = self._options(top_k, estimator)
         region_request = None if region is None else RegionRequest(region, region_limit_km2)
         weights = None if prior is None else prior.weights(self.gallery.positions_deg, self.gallery.cities)
-        paths = paths_of(photographs)
-        if weights is not None or (together and len(paths) > 1):
+        queries = photographs if isinstance(photographs, Queries) else paths_of(photographs)
+        if weights is not None or (together and len(queries) > 1):
             self._check_exhaustive()
-        decoding: Any = {"batch_size": batch_size, "workers": workers, "progress": progress}
-        queries = Queries.of(self.model, paths, captions, maps, **self.vectors_needed, **decoding)
+        if not isinstance(queries, Queries):
+            decoding: Any = {"batch_size": batch_size, "workers": workers, "progress": progress}
+            queries = Queries.of(self.model, queries, captions, maps, **self.vectors_needed, **decoding)
         vectors = self.with_details(queries.vectors, queries.names)
         combined = tuple(queries.names) if together and len(queries.names) > 1 else ()
         if region_request is not None:
-            self._warn_of_regions(single=weights is None and not combined)
+            self.warn_of_regions(single=weights is None and not combined)
         if weights is not None or combined:
             answers = self._answers_with_prior(vectors, weights, combined, options, region_request)
         else:
@@ -277,7 +278,7 @@ class Locator(GalleryModel):
         in_order = (
             answer.model_copy(update={"photograph": name}) for answer, name in zip(answers, queries.names, strict=True)
         )
-        return [queries.errors[row] if row in queries.errors else next(in_order) for row in range(len(paths))]
+        return [queries.errors[row] if row in queries.errors else next(in_order) for row in range(len(queries))]
 
     def posterior_of(
         self,
@@ -365,7 +366,7 @@ class Locator(GalleryModel):
             return options
         return replace(options, stated=self.calibration.stated, in_area=self.calibration.in_area)
 
-    def _warn_of_regions(self, single: bool) -> None:
+    def warn_of_regions(self, single: bool) -> None:
         """Warn where answers have no regions, or regions without calibrated coverage."""
         if not self._search.exhaustive:
             _LOG.warning("%s", NO_REGIONS_ON_DISK)

@@ -33,6 +33,9 @@ class Queries:
     names: list[str]
     errors: dict[int, Answer]
 
+    def __len__(self) -> int:
+        return len(self.names) + len(self.errors)
+
     @classmethod
     def of(
         cls,
@@ -70,14 +73,27 @@ class Queries:
             failures=failures,
             progress=progress,
         )
+        return cls.of_vectors(vectors, [os.fspath(path) for path in paths], [reason for _, reason in failures])
+
+    @classmethod
+    def of_vectors(cls, vectors: PhotographVectors, names: Sequence[str], reasons: Sequence[str]) -> Queries:
+        """Queries of embedded photographs.
+
+        Args:
+            vectors: N rows, NaN where a photograph cannot be decoded.
+            names: N paths.
+            reasons: Why those photographs cannot be decoded, in their order.
+
+        Raises:
+            ArtefactError: The model's embeddings are not numbers.
+        """
         finite = vectors.finite
         rows = np.flatnonzero(finite)
-        if len(rows) + len(failures) != len(paths):
+        if len(rows) + len(reasons) != len(names):
             raise ArtefactError("the model's embeddings are not numbers; its training diverged, train it again.")
-        names = [os.fspath(path) for path in paths]
-        undecodable = zip(np.flatnonzero(~finite).tolist(), failures, strict=True)
-        errors = {row: Answer(photograph=names[row], error=reason) for row, (_, reason) in undecodable}
-        return cls(vectors.take(rows), [names[row] for row in rows], errors)
+        undecodable = zip(np.flatnonzero(~finite).tolist(), reasons, strict=True)
+        errors = {row: Answer(photograph=names[row], error=reason) for row, reason in undecodable}
+        return cls(vectors.take(rows), [names[row] for row in rows.tolist()], errors)
 
 
 def paths_of(photographs: PathLike | Sequence[PathLike]) -> list[PathLike]:

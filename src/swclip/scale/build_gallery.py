@@ -7,7 +7,6 @@ computed again.
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -27,22 +26,22 @@ from swclip.data.manifest import Manifest
 from swclip.errors import ArtefactError, InputError
 from swclip.gallery.assign_candidates import check_finite
 from swclip.gallery.build import candidate_words, check_embedded, gallery_meta, gallery_of_vectors, photographs_of
-from swclip.gallery.folder import TABLE, check_output, new_gallery
+from swclip.gallery.folder import check_output, new_gallery
 from swclip.gallery.hubness import Bank, read_bank
 from swclip.gallery.patches import MemoryPatches
 from swclip.gallery.read_write import entries_of, write_model
 from swclip.gallery.schema import DETAILS, Description, entry_schema, manifest_details
-from swclip.lance_tables import lance_errors, storage_options
 from swclip.models.embed import Failure, Progress, embed_positions, evaluating, pixel_vectors, raise_failures
 from swclip.models.patches import encoder_of
 from swclip.models.photograph_vectors import PhotographVectors
 from swclip.scale.cluster import Workers, blocks, cluster, in_actors, in_tasks, received, results, shared
-from swclip.scale.decode import FAILURE, PATH, PIXELS, THUMBNAIL, decode, pixels_from_bytes
+from swclip.scale.decode import FAILURE, NUMBER, PATH, PIXELS, THUMBNAIL, decode, pixels_from_bytes
+from swclip.scale.fragments import Fragments, write_fragment
 
 if TYPE_CHECKING:
     from swclip.models.locator_model import LocatorModel
 
-NUMBER, CANDIDATE = "number", "candidate"
+_CANDIDATE = "candidate"
 _FRAGMENTS, _FRAGMENT_ROWS = 64, (256, 4096)  # about 64 fragments, but none of fewer or more rows
 
 
@@ -120,7 +119,7 @@ def build_gallery_on_cluster(
         data = blocks(source, batch_size)
         data = in_tasks(data, decode, workers, None, model.preprocess, thumbnails_px)
         data = in_actors(data, Embedder, workers, batch_size, shared(_files(model, bank)), description, workers.device)
-        data = in_tasks(data, _write_fragment, workers, _fragment_rows(len(source), batch_size), fragments)
+        data = in_tasks(data, write_fragment, workers, _fragment_rows(len(source), batch_size), fragments)
         numbers: list[int] = []
         reasons: dict[int, str] = {}
         written: list[str] = []
@@ -131,7 +130,7 @@ def build_gallery_on_cluster(
             if progress is not None:
                 progress(len(numbers), len(source))
         _check_complete(numbers, len(source), name)
-        undecodable = [(Path(source[PATH][row].as_py()), reasons[row]) for row in sorted(reasons)]
+        undecodable = [(Path(os.fsdecode(source[PATH][row].as_py())), reasons[row]) for row in sorted(reasons)]
         if undecodable and failures is None:
             raise_failures(undecodable)
         if failures is not None:
@@ -158,13 +157,13 @@ def _source(candidates: pd.DataFrame, manifest: Manifest | None) -> pa.Table:
     photograph = pa.array(np.cumsum(has_photograph) - 1, mask=~has_photograph)
     columns: dict[str, Any] = {
         NUMBER: pa.array(np.arange(len(candidate))),
-        CANDIDATE: pa.array(candidate),
+        _CANDIDATE: pa.array(candidate),
         "candidate_id": pa.array(candidates["candidate_id"].astype(str).tolist(), pa.string()).take(candidate),
         "lat_deg": candidates["lat_deg"].to_numpy(np.float64)[candidate],
         "lon_deg": candidates["lon_deg"].to_numpy(np.float64)[candidate],
         "city": pa.array(candidates["city"], pa.string(), from_pandas=True).take(candidate),
         "image_id": pa.array(ids, pa.string()).take(photograph),
-        PATH: pa.array([os.fspath(path) for path in paths], pa.string()).take(photograph),
+        PATH: pa.array(map(os.fsencode, paths), pa.binary()).take(photograph),
     }
     details = {name: pa.nulls(len(candidate), kind) for name, kind in DETAILS.items()}
     if manifest is not None and ids:
@@ -258,73 +257,13 @@ class Embedder:
 
 def _candidates_of(rows: pa.Table) -> pd.DataFrame:
     """The candidates of rows of `_source`, in their order."""
-    candidate = np.asarray(rows[CANDIDATE])
+    candidate = np.asarray(rows[_CANDIDATE])
     starts = np.flatnonzero(np.concatenate([[True], candidate[1:] != candidate[:-1]]))
     columns = ["candidate_id", "lat_deg", "lon_deg", "city"]
     frame: pd.DataFrame = rows.select(columns).take(starts).to_pandas()
     parts = np.split(np.asarray(rows["image_id"].to_pylist(), dtype=object), starts[1:])
     image_ids = [[name for name in part if name is not None] for part in parts]
     return frame.assign(image_ids=pd.Series(image_ids, dtype=object))
-
-
-@dataclass(frozen=True)
-class Fragments:
-    """Fragments of a new gallery's table, and their commit.
-
-    Attributes:
-        location: The folder or URL that the table is written into.
-        name: The gallery's name in messages.
-        schema: The columns.
-    """
-
-    location: str
-    name: str
-    schema: pa.Schema
-
-    @property
-    def table(self) -> str:
-        """The path or URL of the table."""
-        return f"{self.location}/{TABLE}.lance"
-
-    def write(self, entries: pa.Table) -> list[str]:
-        """Write entries without a commit, and return the fragments as JSON."""
-        from lance.fragment import write_fragments
-
-        if not len(entries):
-            return []
-        with lance_errors(self.name):
-            entries = entries.select(self.schema.names).cast(self.schema)
-            written = write_fragments(
-                entries, self.table, schema=self.schema, storage_options=storage_options(self.table)
-            )
-        return [json.dumps(fragment.to_json()) for fragment in written]
-
-    def commit(self, fragments: Sequence[str], schema: pa.Schema) -> None:
-        """Make fragments the table.
-
-        Args:
-            fragments: What `write` returned, in the order of the rows.
-            schema: The columns, with the gallery's description.
-        """
-        import lance
-
-        with lance_errors(self.name):
-            parts = [lance.FragmentMetadata.from_json(fragment) for fragment in fragments]
-            operation = lance.LanceOperation.Overwrite(schema, parts)
-            lance.LanceDataset.commit(self.table, operation, storage_options=storage_options(self.table))
-
-
-def _write_fragment(rows: pa.Table, fragments: Fragments) -> pa.Table:
-    """Write the embedded rows of `Embedder`; the result says which rows these are, and which could not be decoded."""
-    failed = rows.filter(pc.is_valid(rows[FAILURE]))
-    written = fragments.write(rows.filter(pc.is_null(rows[FAILURE])))
-    columns = {
-        "numbers": ([rows[NUMBER].to_pylist()], pa.list_(pa.int64())),
-        "failed": ([failed[NUMBER].to_pylist()], pa.list_(pa.int64())),
-        "reasons": ([failed[FAILURE].to_pylist()], pa.list_(pa.string())),
-        "fragments": ([written], pa.list_(pa.string())),
-    }
-    return pa.table({name: pa.array(values, kind) for name, (values, kind) in columns.items()})
 
 
 def _check_complete(numbers: Sequence[int], count: int, name: str) -> None:
@@ -338,7 +277,7 @@ def _check_complete(numbers: Sequence[int], count: int, name: str) -> None:
 
 def _without_photographs(source: pa.Table, failed: Sequence[int], count: int) -> np.ndarray[Any, Any]:
     """The candidates none of whose photographs can be decoded."""
-    candidate = np.asarray(source[CANDIDATE])
+    candidate = np.asarray(source[_CANDIDATE])
     return np.setdiff1d(np.arange(count), np.delete(candidate, failed))
 
 

@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from ray.data import Dataset
 
 _PACKAGES = {"ray": "ray", "lance": "pylance"}
-_QUIET = {
+QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # no report to the makers of Ray
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",  # its coming default; Ray warns until it is chosen
-    "RAY_DATA_DISABLE_PROGRESS_BARS": "1",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # what matters is raised
     "LANCE_LOG": "error",
 }
+"""Environment of Ray and Lance."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ def cluster() -> Iterator[None]:
     missing = [package for module, package in _PACKAGES.items() if find_spec(module) is None]
     if missing:
         raise PackageError(f"--engine ray needs {', '.join(missing)}; install: pip install 'swclip[ray]'")
-    for name, value in _QUIET.items():
+    for name, value in QUIET.items():
         os.environ.setdefault(name, value)
     import ray
     import ray.data

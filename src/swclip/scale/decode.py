@@ -5,7 +5,7 @@ The tasks import no torch. A packed data set is read a block at a time, by one r
 
 from __future__ import annotations
 
-from typing import Any
+import os
 
 import pyarrow as pa
 from safetensors.numpy import load, save
@@ -15,7 +15,7 @@ from swclip.imaging.packed import packed_batch, packed_photograph
 from swclip.imaging.photograph_file import in_threads
 from swclip.imaging.preprocess import JointPreprocess, Pixels, Preprocess
 
-PATH, PIXELS, FAILURE, THUMBNAIL = "path", "pixels", "failure", "thumbnail"
+NUMBER, PATH, PIXELS, FAILURE, THUMBNAIL = "number", "path", "pixels", "failure", "thumbnail"
 _THREADS = 2
 
 
@@ -23,33 +23,33 @@ def decode(rows: pa.Table, preprocess: Preprocess | JointPreprocess, thumbnails_
     """Decode and preprocess the photographs of a block.
 
     Args:
-        rows: `path`, null where a row has no photograph, and further columns.
+        rows: `path`, bytes since a name need not be valid UTF-8, null where a row has no photograph; and further
+            columns.
         preprocess: The model's preprocessing.
         thumbnails_px: Height of thumbnails in pixels; None for none.
 
     Returns:
         The rows with `pixels`, `failure` (why the photograph cannot be decoded) and `thumbnail`.
     """
-    paths = rows[PATH].to_pylist()
+    paths = [None if path is None else os.fsdecode(path) for path in rows[PATH].to_pylist()]
     packed = {path: where for path in paths if path is not None and (where := packed_photograph(path)) is not None}
     data = dict(zip(packed, packed_batch(list(packed.values())), strict=True))
 
-    def decoded(path: Any) -> tuple[bytes | None, str | None, bytes | None]:
-        if path is None:
-            return None, None, None
+    def decoded(path: str | os.PathLike[str]) -> tuple[bytes | None, str | None, bytes | None]:
         try:
-            source = data.get(path) or path
+            source = data.get(os.fspath(path)) or path
             pixels = pixels_to_bytes(preprocess.read(source))
             return pixels, None, None if thumbnails_px is None else thumbnail_jpeg(source, thumbnails_px)
         except PhotographError as error:
             return None, error.detail, None
 
-    columns = list(zip(*in_threads(decoded, paths, _THREADS), strict=True))
+    present = in_threads(decoded, [path for path in paths if path is not None], _THREADS)
+    columns = list(zip(*((None, None, None) if path is None else next(present) for path in paths), strict=True))
     for name, kind, values in zip(
         (PIXELS, FAILURE, THUMBNAIL), (pa.large_binary(), pa.string(), pa.binary()), columns, strict=True
     ):
         rows = rows.append_column(name, pa.array(values, kind))
-    return rows.drop_columns([PATH])
+    return rows
 
 
 def pixels_to_bytes(pixels: Pixels) -> bytes:

@@ -1,0 +1,334 @@
+"""Building a gallery in one process, on Ray with 1 and 2 workers, and in clip-retrieval's way of work; and its memory.
+
+    python benchmarks/ray_scale.py MANIFEST --image-tower facebook/dinov2-small --photographs 600 --out results/ray
+    # with clip-retrieval, in an environment of its own
+    python -m venv clip-env && clip-env/bin/pip install --no-deps clip-retrieval
+    clip-env/bin/pip install torch transformers fsspec "numpy<2" "pandas<3" "pyarrow<16"
+    python benchmarks/ray_scale.py MANIFEST ... --clip-retrieval clip-env/bin/python
+
+All embed the same photographs by the same tower; the heads of swclip's model are not trained, since only the time is
+measured. A worker is a machine of a local cluster with one processor: an actor that embeds, and a task that decodes.
+Every process has one thread of torch. clip-retrieval's reader, runner and writer run as published, around the same
+tower and Pillow's decoding (its own mapper needs a checkpoint of CLIP), with one process for its reader.
+
+Photographs a second are those between the first and the last part, so that starting is not counted; the time to start
+is given apart. Seconds of the processors are those of all processes from start to end. The memory is the peak of the
+process that gives the command, and of the largest worker, for `--memory` made-up photographs and a tiny model.
+Writes ray.json and ray.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import numpy as np
+import pandas as pd
+from common import command_line, markdown, say, write_text
+from PIL import Image
+
+from swclip.data.manifest import Manifest, read_manifest, write_manifest
+from swclip.files import write_json
+from swclip.gallery.build import build_gallery, manifest_candidates
+from swclip.gallery.read_write import save_gallery
+from swclip.gallery.schema import manifest_details
+from swclip.gallery.store import GalleryStore
+from swclip.models.config import ImageConfig, LocationConfig, ModelConfig
+from swclip.models.locator_model import LocatorModel
+
+BATCH, MIB = 64, 2**20
+
+
+@dataclass
+class Meter:
+    """Time, seconds of the processors and memory of this process and its descendants.
+
+    Attributes:
+        parts: (time, photographs done) of each part.
+        cpu_s: Seconds of the processors by process.
+        peak: Largest resident set by process, bytes.
+    """
+
+    parts: list[tuple[float, int]] = field(default_factory=list)
+    cpu_s: dict[int, float] = field(default_factory=dict)
+    peak: dict[int, int] = field(default_factory=dict)
+    began: float = 0.0
+    ended: float = 0.0
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Watch processes meanwhile."""
+        stop, before = threading.Event(), _cpu_s(os.getpid())
+        watcher = threading.Thread(target=self._watch, args=(stop,), daemon=True)
+        self.began = time.perf_counter()
+        watcher.start()
+        try:
+            yield
+        finally:
+            self.ended = time.perf_counter()
+            stop.set()
+            watcher.join()
+            self.cpu_s[os.getpid()] = _cpu_s(os.getpid()) - before
+
+    def _watch(self, stop: threading.Event) -> None:
+        while not stop.wait(0.2):
+            for process in (os.getpid(), *_descendants(os.getpid())):
+                try:
+                    self.cpu_s[process] = _cpu_s(process)
+                    resident = int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+                    shared = int(Path(f"/proc/{process}/statm").read_text().split()[2]) * os.sysconf("SC_PAGE_SIZE")
+                except (OSError, IndexError):
+                    continue
+                self.peak[process] = max(self.peak.get(process, 0), resident - shared)
+
+    def report(self, done: int, total: int) -> None:
+        """Progress of the work."""
+        self.parts.append((time.perf_counter(), done))
+
+    def figures(self) -> dict[str, float]:
+        """Photographs a second after the first part, seconds to the first part and in all, and the rest."""
+        parts = [part for part in self.parts if part[1] > 0]
+        (first, start), (last, end) = parts[0], parts[-1]
+        workers = [size for process, size in self.peak.items() if process != os.getpid()]
+        return {
+            "per_second": (end - start) / (last - first) if end > start else float("nan"),
+            "first_s": first - self.began,
+            "seconds": self.ended - self.began,
+            "cpu_s": sum(self.cpu_s.values()),
+            "driver_mib": self.peak.get(os.getpid(), 0) / MIB,
+            "worker_mib": max(workers, default=0) / MIB,
+        }
+
+
+def _cpu_s(process: int) -> float:
+    values = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _descendants(process: int) -> list[int]:
+    found = []
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        try:
+            children = [int(child) for child in task.read_text().split()]
+        except OSError:
+            continue
+        for child in children:
+            found += [child, *_descendants(child)]
+    return found
+
+
+@contextmanager
+def machines(count: int) -> Iterator[None]:
+    """A cluster of local machines with one processor each, which RAY_ADDRESS names."""
+    from swclip.scale.cluster import QUIET
+
+    os.environ.update(QUIET)
+    from ray.cluster_utils import Cluster
+
+    machine = {"num_cpus": 1, "object_store_memory": 300 * MIB, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=machine)
+    for _ in range(count - 1):
+        cluster.add_node(num_cpus=1, object_store_memory=300 * MIB)
+    os.environ["RAY_ADDRESS"] = cluster.address
+    try:
+        yield
+    finally:
+        del os.environ["RAY_ADDRESS"]
+        cluster.shutdown()
+
+
+def in_one_process(model: LocatorModel, manifest: Manifest, out: Path) -> Meter:
+    """What `swclip index --no-cache` does."""
+    meter = Meter()
+    with meter.running():
+        gallery = build_gallery(model, manifest_candidates(manifest), manifest, batch_size=BATCH, progress=meter.report)
+        save_gallery(gallery, out, model, details=manifest_details(manifest))
+    return meter
+
+
+def on_ray(model: LocatorModel, manifest: Manifest, out: Path, workers: int) -> Meter:
+    """What `swclip index --engine ray` does."""
+    from swclip.scale.build_gallery import build_gallery_on_cluster
+
+    meter = Meter()
+    with machines(workers), meter.running():
+        build_gallery_on_cluster(
+            model, manifest_candidates(manifest), manifest, out, batch_size=BATCH, progress=meter.report
+        )
+    return meter
+
+
+CLIP_RETRIEVAL = """
+import importlib.util, json, os, sys, time
+from pathlib import Path
+import numpy as np, torch, transformers
+from PIL import Image
+folder, tower, size, out = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), sys.argv[4]
+package = Path(importlib.util.find_spec("clip_retrieval").submodule_search_locations[0]) / "clip_inference"
+def module(name):  # as files: the package imports its server, which is not needed
+    spec = importlib.util.spec_from_file_location(name, package / f"{name}.py")
+    loaded = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(loaded)
+    return loaded
+reader, runner, writer = module("reader"), module("runner"), module("writer")
+model = transformers.AutoModel.from_pretrained(tower).eval()
+mean, std = (np.array(v, np.float32)[:, None, None] for v in ([0.485, 0.456, 0.406], [0.229, 0.224, 0.225]))
+def preprocess(image):
+    image = image.convert("RGB")
+    scale = size / min(image.size)
+    image = image.resize([max(size, round(side * scale)) for side in image.size], Image.Resampling.BICUBIC)
+    left, top = ((side - size) // 2 for side in image.size)
+    pixels = np.asarray(image.crop((left, top, left + size, top + size)), np.float32).transpose(2, 0, 1) / 255
+    return torch.from_numpy((pixels - mean) / std)
+def mapper(batch):
+    with torch.no_grad():
+        tokens = model(batch["image_tensor"]).last_hidden_state
+    features = torch.cat([tokens[:, 0], tokens[:, 1:].mean(1)], 1)
+    features /= features.norm(dim=-1, keepdim=True)
+    return {"image_embs": features.to(torch.float16).numpy(), "image_filename": batch["image_filename"]}
+class Logger:
+    def start(self): pass
+    def end(self): pass
+    def __call__(self, figures): print(json.dumps([time.perf_counter(), figures["sample_count"]]), flush=True)
+runner.Runner(
+    lambda sampler: reader.FilesReader(sampler, preprocess, None, str(folder), 64, 1, False, True, False),
+    lambda: mapper,
+    lambda part: writer.NumpyWriter(part, out, False, True, False, 1),
+    lambda part: Logger(),
+    1,
+)(0)
+"""
+
+
+def in_clip_retrieval(python: str, manifest: Manifest, tower: str, size_px: int, out: Path) -> Meter:
+    """clip-retrieval's reader, runner and writer on links to the same photographs."""
+    folder = out / "photographs"
+    folder.mkdir(parents=True)
+    for number, path in enumerate(manifest.image_paths):
+        (folder / f"{number:06d}{path.suffix}").symlink_to(path)
+    meter, done = Meter(), 0
+    arguments = [python, "-c", CLIP_RETRIEVAL, str(folder), tower, str(size_px), str(out / "embeddings")]
+    with meter.running():
+        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+        assert process.stdout is not None
+        for line in process.stdout:
+            done += json.loads(line)[1]
+            meter.report(done, len(manifest))
+        if process.wait():
+            raise SystemExit(f"clip-retrieval ended with {process.returncode}")
+    return meter
+
+
+def model_of(manifest: Manifest, **image: Any) -> LocatorModel:
+    """A model with heads that are not trained."""
+    location = LocationConfig(text_tower="none", grid_levels=4, grid_log2_size=10)
+    return LocatorModel.create(
+        ModelConfig(image=ImageConfig(**image), location=location), manifest.positions_deg
+    ).eval()
+
+
+def made_up(folder: Path, count: int) -> Manifest:
+    """A manifest of so many rows, which share 500 small photographs."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rng = np.random.default_rng(0)
+    for number in range(500):
+        if not (folder / f"{number}.jpg").exists():
+            Image.fromarray(rng.integers(0, 256, (48, 64, 3), dtype=np.uint8)).save(folder / f"{number}.jpg")
+    rows = np.arange(count)
+    frame = pd.DataFrame({"image_id": [f"i{row}" for row in rows], "image_path": [f"{row % 500}.jpg" for row in rows]})
+    lat, lon = np.divmod(rows // 4, 300)
+    return write_manifest(folder / f"{count}.parquet", frame.assign(lat_deg=51 + lat * 1e-3, lon_deg=lon * 1e-3))
+
+
+def memory_child(arguments: argparse.Namespace) -> None:
+    """One measurement of memory, in a process of its own."""
+    manifest = made_up(arguments.out / "made-up", arguments.memory[0])
+    model = model_of(manifest, size_px=32)
+    out = arguments.out / "memory"
+    meter = in_one_process(model, manifest, out) if arguments.child == "one" else on_ray(model, manifest, out, 1)
+    print(json.dumps(meter.figures()))
+
+
+def main() -> None:
+    """Run the comparison."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("manifest", type=Path)
+    parser.add_argument("--image-tower", default="builtin:small")
+    parser.add_argument("--photographs", type=int, default=600)
+    parser.add_argument("--clip-retrieval", metavar="PYTHON")
+    parser.add_argument("--memory", type=int, nargs="*", default=[2_000, 8_000, 32_000])
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--child", choices=["one", "ray"], help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        memory_child(options)
+        return
+    options.out.mkdir(parents=True, exist_ok=True)
+    whole = read_manifest(options.manifest)
+    frame = whole.frame.iloc[: options.photographs].reset_index(drop=True)
+    manifest = Manifest(whole.path, frame)
+    model = model_of(manifest, tower=options.image_tower)
+    galleries = {name: options.out / name for name in ("one", "ray-1", "ray-2")}
+    rows: dict[str, dict[str, float]] = {}
+    runs = {
+        "one process": lambda: in_one_process(model, manifest, galleries["one"]),
+        "Ray, 1 worker": lambda: on_ray(model, manifest, galleries["ray-1"], 1),
+        "Ray, 2 workers": lambda: on_ray(model, manifest, galleries["ray-2"], 2),
+    }
+    if options.clip_retrieval:
+        size_px = int(model.preprocess.decode_px if hasattr(model.preprocess, "decode_px") else 224)
+        runs["clip-retrieval's way"] = lambda: in_clip_retrieval(
+            options.clip_retrieval, manifest, options.image_tower, size_px, options.out / "clip-retrieval"
+        )
+    for name, run in runs.items():
+        rows[name] = run().figures()
+        say(f"{name}: {rows[name]}")
+    tables = [GalleryStore.open(folder).read().sort_by("entry_id") for folder in galleries.values()]
+    same = all(table.equals(tables[0]) for table in tables)
+    memory = []
+    for count in options.memory:
+        for kind in ("one", "ray"):
+            arguments = ["MANIFEST", "--out", str(options.out), "--memory", str(count), "--child", kind]
+            answer = subprocess.run(
+                [sys.executable, __file__, *arguments], stdout=subprocess.PIPE, text=True, check=True
+            ).stdout
+            memory.append({"photographs": count, "in": kind, **json.loads(answer.splitlines()[-1])})
+            say(str(memory[-1]))
+    write_json(
+        options.out / "ray.json",
+        {"command": command_line(), "throughput": rows, "same_rows": same, "memory": memory, "load": os.getloadavg()},
+    )
+    write_text(options.out / "ray.md", _report(rows, same, memory, len(manifest)))
+
+
+def _report(rows: dict[str, dict[str, float]], same: bool, memory: list[dict[str, Any]], count: int) -> str:
+    throughput = markdown(
+        ["", "photographs a second", "start, s", "in all, s", "processor seconds a photograph"],
+        [
+            [name, *(f"{row[key]:.1f}" for key in ("per_second", "first_s", "seconds")), f"{row['cpu_s'] / count:.3f}"]
+            for name, row in rows.items()
+        ],
+    )
+    keys = ("driver_mib", "worker_mib", "seconds")
+    sizes = markdown(
+        ["photographs", "in", "command, MiB", "largest worker, MiB", "s"],
+        [[f"{row['photographs']:,}", row["in"], *(f"{row[key]:.0f}" for key in keys)] for row in memory],
+    )
+    rows_are = "The rows of all galleries are " + ("the same." if same else "NOT the same.")
+    return f"`{command_line()}`\n\n{rows_are}\n\n{throughput}\n\n{sizes}\n"
+
+
+if __name__ == "__main__":
+    main()
