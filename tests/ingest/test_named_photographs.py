@@ -13,8 +13,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from swclip.data.manifest import write_manifest
+from swclip.data.manifest import read_manifest, write_manifest
+from swclip.data.pack import pack
 from swclip.errors import ConfigError, InputError
+from swclip.imaging.photograph_file import photograph_bytes
 from swclip.ingest.file_names import stated_name
 from swclip.ingest.named_photographs import (
     digest_of_names,
@@ -177,3 +179,13 @@ def test_stated_name_is_valid_text(name: bytes) -> None:
     assert stated.encode("utf-8")
     if name.isascii():
         assert stated == name.decode()
+
+
+def test_a_packed_data_set_names_its_photographs(town: Path, tmp_path: Path) -> None:
+    manifest = read_manifest(town)
+    packed = pack(manifest, tmp_path / "packed")
+    names = read_name_list(tmp_path / "packed")
+    assert names == [str(path) for path in packed.image_paths]
+    assert photograph_bytes(names[3]) == manifest.image_paths[3].read_bytes()
+    with pytest.raises(InputError, match="--list-column"):
+        read_name_list(tmp_path / "packed", "image_path")

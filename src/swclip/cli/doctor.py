@@ -16,6 +16,7 @@ _PURPOSES = {
     "faiss": "indices of large galleries",
     "match": "keypoint matchers",
     "onnx": "image towers in ONNX",
+    "ray": "many processors and machines",
     "tensorboard": "TensorBoard",
 }
 """What the extras of the package are for; the others are for its development."""

@@ -79,7 +79,7 @@ def locate(
         near: A rough position LAT,LON, such as 53.8,-1.55; with --radius-m. Can be combined with --in and --within.
         radius_m: Standard deviation of the rough position in metres.
         from_list: A file that names further photographs: a text file with one name per line, or a table (CSV, TSV,
-            Parquet, GeoJSON or a manifest). Names in a table are relative to its folder.
+            Parquet, GeoJSON or a manifest), or a packed data set. Names in a table are relative to its folder.
         list_column: Column of the table that names the photographs; by default it is detected by its name.
         format: text (a sentence per photograph), json (a list), jsonl (one answer per line), csv (one row per
             photograph and candidate), geojson (points for a map), kml (points and regions for Google Earth), or

@@ -144,8 +144,9 @@ def read_name_list(path: Path, column: str | None = None) -> list[str]:
     """Read names of photographs from a file.
 
     Args:
-        path: A table (CSV, TSV, Parquet, GeoParquet, GeoJSON or a manifest), or a text file with one name per line.
-            Spaces at the ends, backslashes and Unicode normalisation are treated as in `file_names.file_of_name`.
+        path: A table (CSV, TSV, Parquet, GeoParquet, GeoJSON or a manifest), a packed data set (a folder or a URL), or
+            a text file with one name per line. Spaces at the ends, backslashes and Unicode normalisation are treated
+            as in `file_names.file_of_name`.
             Relative names in a table start from the folder of the table, as in a manifest; relative names in a text
             file start from the working directory, as `find` and `ls` write them.
         column: Column of the table; None to find it by its name.
@@ -153,8 +154,14 @@ def read_name_list(path: Path, column: str | None = None) -> list[str]:
     Raises:
         InputError: The file is missing, empty or unreadable, or the column is ambiguous or has rows without a name.
     """
+    from swclip.data.manifest import read_manifest
+    from swclip.imaging.packed import is_pack
     from swclip.ingest.sources import GEOJSON, PARQUET, TEXT_TABLES
 
+    if is_pack(path):
+        if column is not None:
+            raise InputError(f"{path}: is a packed data set, whose column is known; omit --list-column.")
+        return [os.fspath(name) for name in read_manifest(path).image_paths]
     if path.suffix.lower() in (*GEOJSON, *PARQUET, *TEXT_TABLES[:3]):
         return _read_name_column(path, column)
     if column is not None:
