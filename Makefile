@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test pytest lint docs lock clean
+.PHONY: demo test pytest lint bench-small docs lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/swclip demo --out swclip-demo
@@ -22,6 +22,10 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check src tests benchmarks docs/*.py
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# Every benchmark at toy size: that it runs, and has its line in benchmarks/README.md. `make test` does this too.
+bench-small: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal tests/benchmarks/test_small.py
 
 # The documentation site, in docs/_build/html: plain files, ready for GitHub Pages. Needs no network.
 docs: $(VENV)/installed-dev

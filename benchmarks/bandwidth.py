@@ -23,24 +23,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import (
-    STYLES,
-    add_training_options,
-    command_line,
-    difference_text,
-    markdown,
-    new_figure,
-    run,
-    save_figure,
-    say,
-    write_text,
-)
+from common import STYLES, markdown, new_figure, save_figure, write_results
+from trained_runs import difference_text, run, training_parser
 
 from swclip.comparison.compare import compare
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import read_splits
 from swclip.evaluation.result import Evaluation
-from swclip.files import read_json, write_json
+from swclip.files import read_json
 from swclip.reporting.units import metres, percent
 from swclip.training.bandwidth import BANDWIDTH_FILE
 
@@ -93,7 +83,6 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     searched = [name for name in rows if name != FOUND]
     return {
         "name": args.name,
-        "command": command_line(),
         "recipe": args.recipe,
         "seeds": args.seeds,
         "validation_queries": int((data[1].frame["split"] == "val").sum()),
@@ -179,22 +168,18 @@ def draw(documents: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Run one data set, and write the results with those of other calls."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_training_options(parser)
+    parser = training_parser(__doc__)
     parser.add_argument("--name", required=True, help="name of the data and the split, for tables and figure")
     parser.add_argument("--recipe", default="sw-clip")
     parser.add_argument("--search", type=float, nargs="+", default=[7.5, 15, 30, 60, 120], help="metres")
     parser.add_argument("--beside", type=Path, nargs="*", default=[], help="output folders of other calls")
     args = parser.parse_args()
     result = measured(args)
-    write_json(args.out / "bandwidth.json", result)
     others = [read_json(folder / "bandwidth.json", "a bandwidth comparison") for folder in args.beside]
     documents = [*others, result]
     text = "\n".join([summary(documents), *map(details, documents)])
-    write_text(args.out / "bandwidth.md", text)
     draw(documents, args.out / "bandwidth")
-    say(f"{args.out}: bandwidth.json, bandwidth.md and a figure")
-    print(text)
+    write_results(args.out, "bandwidth", result, text)
 
 
 if __name__ == "__main__":

@@ -18,18 +18,15 @@ A draw that has its report is not run again.
 from __future__ import annotations
 
 import argparse
-import subprocess
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from common import command_line, markdown, say, write_text
+from common import markdown, new_parser, swclip, write_results
 
 from swclip.evaluation.report import Report, read_report
-from swclip.files import write_json
 from swclip.geo.places import kth_place_m
 
 PROTOCOLS = {
@@ -42,10 +39,9 @@ SPARSE = "Cambridge, east, stretched"
 
 def main() -> None:
     """Run the draws and write the tables."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, out_required=True)
     parser.add_argument("cambridge", type=Path)
     parser.add_argument("wuhan", type=Path)
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--image-tower", required=True)
     parser.add_argument("--draws", type=int, default=3)
     parser.add_argument("--steps", type=int, default=300)
@@ -58,13 +54,11 @@ def main() -> None:
     data = options.out / "data"
     if not data.exists():
         swclip("prepare", table, "--out", data)
-    record: dict[str, Any] = {"command": command_line()}
+    record: dict[str, Any] = {}
     for protocol, split in PROTOCOLS.items():
         reports = [draw(options, data, protocol, split, number) for number in range(options.draws)]
         record[protocol] = {"coverage": coverage(reports), "stated": stated(reports)}
-    write_json(options.out / "certainty.json", record)
-    write_text(options.out / "certainty.md", "\n".join(texts(record)))
-    say(f"{options.out / 'certainty.md'}")
+    write_results(options.out, "certainty", record, "\n".join(texts(record)))
 
 
 def mixed(cambridge: Path, wuhan: Path, sparse_m: float) -> pd.DataFrame:
@@ -83,11 +77,6 @@ def mixed(cambridge: Path, wuhan: Path, sparse_m: float) -> pd.DataFrame:
     return pd.concat([city, drive[["image", "lat", "lon", "heading", "city"]]])
 
 
-def swclip(*arguments: object) -> None:
-    """Run a command of swclip."""
-    subprocess.run([sys.executable, "-m", "swclip", *map(str, arguments)], check=True)
-
-
 def draw(options: argparse.Namespace, data: Path, protocol: str, split: list[str], number: int) -> Report:
     """Split, train and evaluate one draw."""
     name = f"{protocol.replace(' ', '-')}-{number}"
@@ -102,6 +91,11 @@ def draw(options: argparse.Namespace, data: Path, protocol: str, split: list[str
         )  # fmt: skip
         swclip("evaluate", run, "--out", report)
     return read_report(report / "report.json")
+
+
+def finite(value: float) -> float | None:
+    """The value, None where it is infinite, as JSON has it."""
+    return value if np.isfinite(value) else None
 
 
 def coverage(reports: Iterable[Report]) -> dict[str, dict[str, dict[str, float]]]:
@@ -127,7 +121,7 @@ def coverage(reports: Iterable[Report]) -> dict[str, dict[str, dict[str, float]]
                 "lowest": min(one["coverage"] for one in draws),
                 "highest": max(one["coverage"] for one in draws),
                 "as_stated": sum(one["as_stated"] for one in draws),
-                "area_km2": float(np.median([one["area_km2"] for one in draws])),
+                "area_km2": finite(float(np.median([one["area_km2"] for one in draws]))),
             }
             for level, draws in by_level.items()
         }
@@ -156,7 +150,6 @@ def stated(reports: Iterable[Report]) -> dict[str, dict[str, float]]:
 
 def texts(record: dict[str, Any]) -> Iterable[str]:
     """The tables as Markdown."""
-    yield f"    {record['command']}\n"
     for protocol in PROTOCOLS:
         rows = [
             [
@@ -164,7 +157,7 @@ def texts(record: dict[str, Any]) -> Iterable[str]:
                 f"{100 * float(level):.0f} %",
                 f"{100 * one['coverage']:.1f} % [{100 * one['lowest']:.1f}, {100 * one['highest']:.1f}]",
                 f"{one['as_stated']:.0f} of {one['draws']}",
-                "unbounded" if np.isinf(one["area_km2"]) else f"{one['area_km2']:.3g} km2",
+                "unbounded" if one["area_km2"] is None else f"{one['area_km2']:.3g} km2",
             ]
             for area, by_level in record[protocol]["coverage"].items()
             for level, one in by_level.items()

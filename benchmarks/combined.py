@@ -4,16 +4,16 @@
 
 The photographs of each place are pooled, in all subsets of each size, with each exponent of `retrieval.pooling` (0 is
 the product, 1 the geometric mean). The score is that of `retrieval.posterior_fit`, lower is better; regions are
-highest-density regions without calibration. Prints Markdown.
+highest-density regions without calibration.
 """
 
 from __future__ import annotations
 
-import argparse
 from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from common import new_parser, write_table
 
 from swclip.calibration.posterior_config import read_posterior
 from swclip.calibration.region import tail_mass
@@ -23,7 +23,7 @@ from swclip.gallery.build import build_gallery
 from swclip.gallery.hubness import read_bank
 from swclip.geo.distance import geodesic_m, haversine_m
 from swclip.geo.kernels import kernel_weight
-from swclip.models.embed import embed_photographs
+from swclip.models.embed import photograph_vectors
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import load_model
 from swclip.retrieval.locator import Locator
@@ -37,7 +37,7 @@ MAX_SETS = 2000
 
 def main() -> None:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--splits", type=Path, required=True)
@@ -52,20 +52,18 @@ def main() -> None:
         model, candidates, manifest, posterior=read_posterior(options.run), bank=read_bank(options.run), cache=cache
     )
     locator, rows = Locator(gallery, model), indices(splits, manifest, options.split)
-    query = embed_photographs(model, [manifest.image_paths[row] for row in rows], cache=cache)
+    query = photograph_vectors(model, [manifest.image_paths[row] for row in rows], cache=cache)
     log_p, truth = locator.evidence(query).log_p, manifest.positions_deg[rows]
     by_place = manifest.frame.iloc[rows].reset_index(drop=True).groupby("place_id").indices
     heads = ["photographs", "exponent", "sets", "score", "median", "mean", "within 25 m", "within 100 m"]
     heads += [f"in the {level:.0%} region" for level in LEVELS]
-    print("| " + " | ".join(heads) + " |\n|" + "---|" * len(heads))
+    lines = []
     for count in range(1, max(map(len, by_place.values())) + 1):
         sets = _sets(list(by_place.values()), count)
         for exponent in options.exponents if count > 1 else [0.0]:
             figures = _measured(locator, log_p, truth, sets, exponent)
-            print(
-                f"| {count} | {f'{exponent:g}' if count > 1 else ''} | {len(sets)} | {' | '.join(figures)} |",
-                flush=True,
-            )
+            lines.append([str(count), f"{exponent:g}" if count > 1 else "", str(len(sets)), *figures])
+    write_table(options.out, "combined", heads, lines)
 
 
 def _sets(places: list[np.ndarray], count: int) -> np.ndarray:

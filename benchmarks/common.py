@@ -1,4 +1,4 @@
-"""Shared parts of the experiments: options, training with evaluation, tables, and the style of the figures."""
+"""Shared parts of the benchmarks: `--out`, tables, and the style of the figures. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -9,39 +9,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from swclip.calibration.posterior_config import read_posterior
-from swclip.cli.options import RecipeOptions
-from swclip.comparison import tables
-from swclip.comparison.document import Difference
-from swclip.data.manifest import Manifest
-from swclip.data.splits import Splits
-from swclip.evaluation.evaluate import EmbedConfig, evaluate
-from swclip.evaluation.measure import MeasureConfig
-from swclip.evaluation.result import Evaluation
-from swclip.files import atomic_file
-from swclip.gallery.hubness import read_bank
-from swclip.models.feature_cache import FeatureCache
-from swclip.models.locator_model import load_model
-from swclip.training.config import load_recipe
-from swclip.training.loop import train
+from swclip.files import atomic_file, write_json
 
 # The colours of Okabe and Ito, which most people can distinguish, and a marker each for those who cannot.
 STYLES = [("#0072b2", "o"), ("#d55e00", "s"), ("#009e73", "^"), ("#cc79a7", "D"), ("#56b4e9", "v"), ("#e69f00", "P")]
 
 
-def add_training_options(parser: argparse.ArgumentParser) -> None:
-    """Add the manifest, its splits, and the options of `swclip train`."""
-    parser.add_argument("manifest", type=Path)
-    parser.add_argument("--splits", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0])
-    parser.add_argument("--image-tower")
-    parser.add_argument("--text-tower")
-    parser.add_argument("--freeze", choices=["image", "none"])
-    parser.add_argument("--steps", type=int)
-    parser.add_argument("--batch-size", type=int)
-    parser.add_argument("--size-px", type=int)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other recipe value")
+def new_parser(description: str | None, *, out_required: bool = False) -> argparse.ArgumentParser:
+    """A parser that shows the description as it is, with `--out`, the folder of the results."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=out_required, help="folder of the results")
+    return parser
 
 
 def command_line() -> str:
@@ -54,71 +32,17 @@ def say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
 
 
-class Progress:
-    """Progress on standard error: one line per run, rewritten on a terminal, and a line for each quarter elsewhere."""
+def swclip(*arguments: object) -> None:
+    """Run a command of swclip in this process, with the command line that a reader would type."""
+    from swclip.cli.app import run
 
-    def __init__(self, title: str) -> None:
-        self._title, self._last, self._terminal = title, "", sys.stderr.isatty()
-
-    def __call__(self, task: str, done: int, total: int) -> None:
-        quarter = f"{task} {done if self._terminal else 4 * done // max(total, 1)}"
-        if quarter == self._last:
-            return
-        self._last = quarter
-        start, end = ("\r\x1b[K", "") if self._terminal else ("", "\n")
-        print(f"{start}{self._title}: {task} {done}/{total}", end=end, file=sys.stderr, flush=True)
-
-    def close(self) -> None:
-        """End the line."""
-        if self._terminal:
-            print(file=sys.stderr)
-
-
-def run(
-    args: argparse.Namespace,
-    recipe: str,
-    more: Mapping[str, Any],
-    trained_on: tuple[Manifest, Splits],
-    evaluated_on: tuple[Manifest, Splits],
-    out: Path,
-    system: str,
-    config: MeasureConfig | None = None,
-) -> Evaluation:
-    """Train a recipe on one version of the data, unless OUT has the finished run, and evaluate it on another.
-
-    Args:
-        args: The options of `add_training_options`.
-        recipe: Name of the recipe.
-        more: Further values by dotted key, `__` for the dot.
-        trained_on: Manifest and splits of training and validation.
-        evaluated_on: Manifest and splits of the queries and candidates.
-        out: The run's folder.
-        system: Its name.
-        config: Configuration of the measurement; None for the default.
-    """
-    options = RecipeOptions(
-        image_tower=args.image_tower,
-        text_tower=args.text_tower,
-        freeze=args.freeze,
-        steps=args.steps,
-        batch_size=args.batch_size,
-        size_px=args.size_px,
-        assignments=args.set,
-    )
-    training = load_recipe(recipe, options.overrides(**more))
-    cache, progress = FeatureCache(), Progress(f"{out.parent.name}/{out.name}")
-    train(*trained_on, training, out, system=system, cache=cache, command=command_line(), progress=progress)
-    evaluation = evaluate(
-        load_model(out),
-        *evaluated_on,
-        posterior=read_posterior(out),
-        bank=read_bank(out),
-        config=config,
-        embedding=EmbedConfig(cache=cache if training.freeze_image else None),
-        command=command_line(),
-    )
-    progress.close()
-    return evaluation
+    before, sys.argv = sys.argv, ["swclip", *map(str, arguments)]
+    try:
+        code = run(sys.argv[1:])
+    finally:
+        sys.argv = before
+    if code:
+        raise SystemExit(code)
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -127,9 +51,41 @@ def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def difference_text(difference: Mapping[str, Any]) -> str:
-    """A difference of distances in the JSON of a benchmark, with its interval."""
-    return tables.difference_text(Difference.model_validate(difference))
+def table_of(rows: Mapping[str, Mapping[str, Any]], heading: str = "") -> str:
+    """A Markdown table of named rows; its columns are the keys of all rows, in their order."""
+    columns = list(dict.fromkeys(key for row in rows.values() for key in row))
+    lines = [[name, *(_cell(row.get(key)) for key in columns)] for name, row in rows.items()]
+    return markdown([heading, *columns], lines)
+
+
+def table_of_figures(figures: Mapping[str, Any]) -> str:
+    """A Markdown table with a line for each figure; figures of a mapping are named after both keys."""
+    lines: list[list[str]] = []
+    for name, value in figures.items():
+        nested = value.items() if isinstance(value, Mapping) else ((None, value),)
+        lines += [[name if key is None else f"{name}: {key}", _cell(one)] for key, one in nested]
+    return markdown(["figure", "value"], lines)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_cell, value))
+    return "" if value is None else f"{value:,}" if isinstance(value, int | float) else str(value)
+
+
+def write_results(out: Path | None, name: str, document: Mapping[str, Any], text: str) -> None:
+    """Print the tables, and write OUT/NAME.json and OUT/NAME.md, both with the command line."""
+    print(text)
+    if out is not None:
+        write_json(out / f"{name}.json", {"command": command_line(), **document})
+        write_text(out / f"{name}.md", f"    {command_line()}\n\n{text}")
+        say(f"{out}: {name}.json, {name}.md")
+
+
+def write_table(out: Path | None, name: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Write a table as results."""
+    document = {"rows": [dict(zip(columns, row, strict=True)) for row in rows]}
+    write_results(out, name, document, markdown(columns, rows))
 
 
 def write_text(path: Path, text: str) -> None:

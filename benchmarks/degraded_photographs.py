@@ -10,12 +10,12 @@ the 5, 50 and 95 % quantiles of the measures that `swclip inspect` compares with
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from common import new_parser, say, write_table
 from PIL import Image, ImageFilter
 from scipy.ndimage import uniform_filter1d
 
@@ -62,7 +62,7 @@ DEGRADATIONS: dict[str, Degradation] = {
 
 def main() -> None:
     """Run the measurement."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("splits", type=Path)
     parser.add_argument("model", type=Path)
@@ -81,9 +81,8 @@ def main() -> None:
     whitening = axes[:DIMENSIONS].T / scale[:DIMENSIONS]
     known = _unit((features - mean) @ whitening)
     pictures = [_read(manifest, row) for row in queries]
-    print(
-        "| degradation | within 25 m | within 100 m | blur effect | mean luma | contrast |\n|---|---|---|---|---|---|"
-    )
+    columns = ["degradation", "within 25 m", "within 100 m", "blur effect", "mean luma", "contrast"]
+    rows = []
     for name, degrade in DEGRADATIONS.items():
         if options.only not in name:
             continue
@@ -94,7 +93,9 @@ def main() -> None:
         measures = ([blur_effect(v) for v in values], [v.mean() for v in values], [v.std() for v in values])
         shares = [f"{100 * np.mean(error_m <= radius):.1f} %" for radius in (25, 100)]
         spread = [" / ".join(f"{value:.2f}" for value in np.percentile(measure, [5, 50, 95])) for measure in measures]
-        print(f"| {' | '.join([name, *shares, *spread])} |", flush=True)
+        rows.append([name, *shares, *spread])
+        say(" | ".join(rows[-1]))
+    write_table(options.out, "degraded_photographs", columns, rows)
 
 
 def _read(manifest: Manifest, row: int) -> Image.Image:

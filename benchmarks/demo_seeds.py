@@ -9,8 +9,9 @@ that an interrupted command resumes.
 
 from __future__ import annotations
 
-import argparse
 from pathlib import Path
+
+from common import markdown, new_parser, write_results
 
 from swclip.cli.demo import compare_systems
 from swclip.comparison.document import Difference
@@ -18,11 +19,12 @@ from swclip.comparison.draws import compare_draws
 from swclip.reporting.units import metres, percent, signed, signed_interval
 
 FIGURES = ("median", "within_25", "within_100")
+COLUMNS = ("seed", "figure", "CLIP", "SW-CLIP", "SW-CLIP minus CLIP")
 
 
 def main() -> None:
     """Compare for each seed, and print."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
     parser.add_argument("--photos-per-city", type=int, default=800)
@@ -32,8 +34,9 @@ def main() -> None:
     args = parser.parse_args()
     options = args.photos_per_city, args.steps, args.training_seeds, args.set
     by_seed = [compare_systems(args.work / f"seed-{seed}", seed, *options) for seed in args.seeds]
+    tables: dict[str, list[list[str]]] = {}
     for protocol in ("known-places", "new-streets"):
-        print(f"\n{protocol}\n\n| seed | figure | CLIP | SW-CLIP | SW-CLIP minus CLIP |\n|---|---|---|---|---|")
+        rows = []
         comparisons = [comparison[protocol] for comparison in by_seed]
         for seed, comparison in zip(args.seeds, comparisons, strict=True):
             clip, ours = (comparison.document.systems[name] for name in ("clip", "sw-clip"))
@@ -45,12 +48,16 @@ def main() -> None:
                     else percent(one.mean.accuracy_within_m[figure.removeprefix("within_")])
                     for one in (clip, ours)
                 ]
-                print(f"| {seed} | {figure} | {' | '.join(cells)} | {text(ours.difference.figures[figure], figure)} |")
+                rows.append([str(seed), figure, *cells, text(ours.difference.figures[figure], figure)])
         if len(comparisons) > 1:
             pooled = compare_draws(comparisons, args.seeds).systems["sw-clip"].difference
             assert pooled is not None
             for figure in FIGURES:
-                print(f"| all | {figure} | | | {text(pooled.figures[figure], figure)} |")
+                rows.append(["all", figure, "", "", text(pooled.figures[figure], figure)])
+        tables[protocol] = rows
+    shown = [f"**{protocol}**\n\n{markdown(COLUMNS, rows)}" for protocol, rows in tables.items()]
+    named = {protocol: [dict(zip(COLUMNS, row, strict=True)) for row in rows] for protocol, rows in tables.items()}
+    write_results(args.out, "demo_seeds", named, "\n".join(shown))
 
 
 def text(difference: Difference, figure: str) -> str:

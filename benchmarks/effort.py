@@ -1,7 +1,7 @@
 """Time and space of an answer beside its accuracy: plain and whitened neighbours, trained, and all evidence together.
 
     swclip train DATA --splits SPLITS --recipe sw-clip-plus --freeze image --image-tower TOWER --out RUN
-    python benchmarks/effort.py RUN [--out docs/results/effort.md]
+    python benchmarks/effort.py RUN [--out results/effort]
 
 Every row has a posterior that was fitted on the validation queries, and answers by the mode. Milliseconds are of one
 processor thread for one photograph by itself: first to decode it and to run the image tower, the same in all rows but
@@ -11,14 +11,13 @@ gallery keeps of each photograph.
 
 from __future__ import annotations
 
-import argparse
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from common import command_line, markdown, say, write_text
+from common import new_parser, say, write_table
 
 from swclip.api.evaluations import evaluate
 from swclip.calibration.posterior_config import EFFORT_NAMES, ESTIMATOR, PosteriorConfig, read_posterior
@@ -75,16 +74,13 @@ class Row:
 
 def main() -> None:
     """Measure, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--photographs", type=int, default=50, help="photographs that are timed")
-    parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(1)
-    table = markdown(COLUMNS, [row.cells for row in rows_of(options.run, options.photographs)])
-    print(table)
-    if options.out is not None:
-        write_text(options.out, f"    {command_line()}\n\n{table}")
+    cells = [row.cells for row in rows_of(options.run, options.photographs)]
+    write_table(options.out, "effort", COLUMNS, cells)
 
 
 def rows_of(run: Path, timed: int) -> list[Row]:

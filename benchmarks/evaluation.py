@@ -5,21 +5,21 @@
 The candidates are on grids of 20 m in ten square cities. Their embeddings are random Fourier features of their
 positions, so that similarity falls with distance; a query's embedding is that of its true position with noise. The
 benchmark measures the time of each step, the largest resident memory, and the sizes of the files. No photograph is
-embedded. Prints JSON.
+embedded. The report and the predictions are written beside the results.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import resource
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from common import new_parser, table_of_figures, write_results
 from jaxtyping import Float64
 
 from swclip.calibration.posterior_config import PosteriorConfig
@@ -44,18 +44,18 @@ in the right street, some in another."""
 
 def main() -> None:
     """Run it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--queries", type=int, default=50_000)
     parser.add_argument("--candidates", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=512)
-    parser.add_argument("--out", type=Path, help="folder of the report; a temporary one by default")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        run(options.queries, options.candidates, options.dim, options.out or Path(folder))
+        figures = run(options.queries, options.candidates, options.dim, options.out or Path(folder))
+    write_results(options.out, "evaluation", figures, table_of_figures(figures))
 
 
-def run(n_queries: int, n_candidates: int, dim: int, out: Path) -> None:
-    """Generate the data, evaluate, write, and print."""
+def run(n_queries: int, n_candidates: int, dim: int, out: Path) -> dict[str, Any]:
+    """Generate the data, evaluate and write; what it took."""
     out.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(0)
     gallery, xy_m = cities(n_candidates, dim, generator)
@@ -94,7 +94,7 @@ def run(n_queries: int, n_candidates: int, dim: int, out: Path) -> None:
         iter_log_posterior(queries, gallery, posterior),
         estimators(posterior),
         gallery.positions_deg[:5_000],
-        stated=lambda probability: spread(probability, kernel),
+        smoothing=lambda probability: spread(probability, kernel),
         embeddings=Embeddings(queries, gallery.location_embeddings),
     )
     seconds["answer and measure"] = time.perf_counter() - started
@@ -104,7 +104,7 @@ def run(n_queries: int, n_candidates: int, dim: int, out: Path) -> None:
     write_json(out / "report.json", evaluation.report.as_dict())
     write_report_page(out / "report.html", evaluation, title="scale")
     seconds["write"] = time.perf_counter() - started
-    figures = {
+    return {
         "queries": n_queries,
         "candidates": len(gallery),
         "dim": dim,
@@ -115,7 +115,6 @@ def run(n_queries: int, n_candidates: int, dim: int, out: Path) -> None:
         "peak_memory_mb": {"with the data made": before, "after measuring": measured, "after writing": peak_mb()},
         "written_mb": {path.name: round(path.stat().st_size / 2**20, 2) for path in sorted(out.iterdir())},
     }
-    print(json.dumps(figures, indent=2))
 
 
 def cities(count: int, dim: int, generator: np.random.Generator) -> tuple[Gallery, Float64[np.ndarray, "m 2"]]:

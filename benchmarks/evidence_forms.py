@@ -9,16 +9,15 @@ score of `swclip.retrieval.posterior_fit`, without smoothing; the answer is the 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from common import markdown
+from common import new_parser, write_table
 from jaxtyping import Float64
 from scipy.optimize import minimize
-from scipy.special import expit, logsumexp
+from scipy.special import log_expit, logsumexp
 
 from swclip.data.splits import QuerySplit, candidates_for
 from swclip.evaluation.evaluate import query_rows
@@ -59,8 +58,7 @@ def log_softmax(logits: Logits) -> Logits:
 
 def mixed(weight: float, first: Logits, second: Logits) -> Logits:
     """The mixture of two posteriors; the second has weight expit(w)."""
-    w = expit(weight)
-    return np.logaddexp(np.log1p(-w) + log_softmax(first), np.log(w) + log_softmax(second))
+    return np.logaddexp(log_expit(-weight) + log_softmax(first), log_expit(weight) + log_softmax(second))
 
 
 # Parameters are logarithms of inverse temperatures, and logits of weights.
@@ -88,8 +86,8 @@ FORMS: dict[str, tuple[Callable[[Similarities, Float64[np.ndarray, " n"]], Logit
     ),
     "mixture of all": (
         lambda s, p: np.logaddexp(
-            np.log1p(-expit(p[4])) + mixed(p[3], s.location * np.exp(p[0]), s.image * np.exp(p[1])),
-            np.log(expit(p[4])) + log_softmax(s.whitened * np.exp(p[2])),
+            log_expit(-p[4]) + mixed(p[3], s.location * np.exp(p[0]), s.image * np.exp(p[1])),
+            log_expit(p[4]) + log_softmax(s.whitened * np.exp(p[2])),
         ),
         [4.0, 3.0, 3.0, 0.0, 0.0],
     ),
@@ -98,9 +96,10 @@ FORMS: dict[str, tuple[Callable[[Similarities, Float64[np.ndarray, " n"]], Logit
 
 def main() -> None:
     """Fit each form on the validation queries, and measure it on them and on the queries."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("run", type=Path)
-    run = parser.parse_args().run
+    options = parser.parse_args()
+    run = options.run
     val, query = similarities(run, "val"), similarities(run, "query")
     rows = []
     for name, (form, start) in FORMS.items():
@@ -116,7 +115,7 @@ def main() -> None:
         cells = [f"{fit.fun:.3f}", f"{query.score(log_p):.3f}", metres(float(np.median(error)))]
         rows.append([name, *cells, metres(float(error.mean())), *within])
     columns = ["form", "score, validation", "score, queries", "median", "mean", "within 25 m", "within 100 m"]
-    print(markdown(columns, rows))
+    write_table(options.out, "evidence_forms", columns, rows)
 
 
 def similarities(run: Path, on: QuerySplit) -> Similarities:

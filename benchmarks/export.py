@@ -3,15 +3,13 @@
     python benchmarks/export.py RUN EXPORT PHOTO... [--batches 1 32] [--rounds N] [--threads N]
 
 EXPORT is the folder of `swclip export RUN --out EXPORT`. In every round each variant embeds the same pixels once, in
-turn, so that other load of the machine affects all equally; decoding is not counted. Prints JSON: the least and the
+turn, so that other load of the machine affects all equally; decoding is not counted. Reported: the least and the
 median time of a batch in seconds, and the median over the rounds of torch's time divided by the other's. The same for
 a search with 8-bit codes of embeddings: the time of all cosines of 32 queries and 100,000 candidates.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
 import time
 from collections.abc import Callable, Mapping
@@ -20,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import new_parser, table_of, table_of_figures, write_results
 
 from swclip.export.embeddings import dequantize, quantize, similarity
 from swclip.export.graph import IMAGE
@@ -31,13 +30,14 @@ Way = Callable[[], Any]
 
 def main() -> None:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("export", type=Path)
     parser.add_argument("photographs", type=Path, nargs="+")
     parser.add_argument("--batches", type=int, nargs="+", default=[1, 32])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--candidates", type=int, default=100_000, help="of the search with codes")
     options = parser.parse_args()
 
     torch.set_num_threads(options.threads)
@@ -52,18 +52,21 @@ def main() -> None:
             IMAGE.file: (options.export / IMAGE.file).stat().st_size,
         },
     }
+    races: dict[str, dict[str, Any]] = {}
     for batch in options.batches:
         pixels = np.stack([read[at % len(read)] for at in range(batch)])
         tensor = torch.from_numpy(pixels)
-        report[f"batch of {batch}"] = _raced(
+        races[f"batch of {batch}"] = _raced(
             {
                 "torch": lambda tensor=tensor: _embedded(model, tensor),
                 "onnxruntime": lambda pixels=pixels: whole(pixels),
             },
             options.rounds,
         )
-    report["cosines of 32 queries and 100,000 candidates"] = _raced(_cosines(model.embedding_dim), options.rounds)
-    print(json.dumps(report, indent=2))
+    cosines = _cosines(model.embedding_dim, options.candidates)
+    races[f"cosines of 32 queries and {options.candidates:,} candidates"] = _raced(cosines, options.rounds)
+    tables = [f"**{name}**\n\n{table_of(ways)}" for name, ways in races.items()]
+    write_results(options.out, "export", {**report, **races}, "\n".join([table_of_figures(report), *tables]))
 
 
 def _embedded(model: Any, pixels: torch.Tensor) -> torch.Tensor:
@@ -72,9 +75,9 @@ def _embedded(model: Any, pixels: torch.Tensor) -> torch.Tensor:
     return embeddings
 
 
-def _cosines(dim: int) -> dict[str, Way]:
+def _cosines(dim: int, candidates: int) -> dict[str, Way]:
     rng = np.random.default_rng(0)
-    query, places = (rng.standard_normal((count, dim), dtype=np.float32) for count in (32, 100_000))
+    query, places = (rng.standard_normal((count, dim), dtype=np.float32) for count in (32, candidates))
     query /= np.linalg.norm(query, axis=1, keepdims=True)
     places /= np.linalg.norm(places, axis=1, keepdims=True)
     codes, scales = quantize(places)

@@ -1,24 +1,23 @@
 """The loss of accuracy by 8-bit embeddings of a gallery, on the queries of a split.
 
-    python benchmarks/export_loss.py RUN MANIFEST --splits SPLITS --out loss.json
+    python benchmarks/export_loss.py RUN MANIFEST --splits SPLITS --out results/export-loss
 
 The queries are answered from the run's gallery and from the same gallery with its embeddings as integers (one scale per
 vector, as in `swclip export GALLERY --embeddings int8`; for comparison one scale per dimension, and the signs alone).
-Prints JSON: errors in metres (of the mode), shares, recall within 25 m, and for each gallery its difference
+Reported: errors in metres (of the mode), shares, recall within 25 m, and for each gallery its difference
 from float32 with a paired 95 % interval over blocks of queries, the share of queries with the same most probable
 candidate, the shares whose answer moved, and the largest change of any posterior probability.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import new_parser, table_of, write_results
 
 from swclip.calibration.posterior_config import ESTIMATOR, read_posterior
 from swclip.data.manifest import read_manifest
@@ -26,16 +25,16 @@ from swclip.data.splits import candidates_for, read_splits
 from swclip.evaluation.evaluate import query_rows
 from swclip.evaluation.retrieval_task import hits_within
 from swclip.export.embeddings import dequantize, quantize
-from swclip.files import write_json
 from swclip.gallery.build import build_gallery
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import read_bank
 from swclip.geo.distance import geodesic_m
 from swclip.metrics.bootstrap import resample_blocks, resample_statistics
 from swclip.metrics.localization_error import RECALL_RADIUS_M, first_hit_rank, recall_at_k
-from swclip.models.embed import embed_photographs
+from swclip.models.embed import photograph_vectors
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import load_model
+from swclip.models.photograph_vectors import PhotographVectors
 from swclip.retrieval.locator import Locator
 from swclip.retrieval.point_estimates import estimators
 
@@ -45,11 +44,10 @@ STATISTICS = ("median", "mean", "within_25", "within_100")
 
 def main() -> None:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--splits", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
 
     manifest, splits = read_manifest(options.manifest), read_splits(options.splits)
@@ -69,7 +67,7 @@ def main() -> None:
     resampled = resample_blocks(blocks, 1000, np.random.default_rng(0))
     hits = hits_within(truth, gallery.positions_deg, RECALL_RADIUS_M)
 
-    query = embed_photographs(model, paths, cache=cache)
+    query = photograph_vectors(model, paths, cache=cache)
     report: dict[str, Any] = {
         "queries": len(query),
         "blocks": len(set(blocks)),
@@ -90,8 +88,11 @@ def main() -> None:
         base = base or {**answers, "drawn": drawn}
         ways[f"gallery {name}"] = _row(answers, drawn, base)
     report["ways"] = ways
-    write_json(options.out, report)
-    print(json.dumps(report, indent=2))
+    rows: dict[str, dict[str, Any]] = {}
+    for name, way in ways.items():
+        plain = {key: value for key, value in way.items() if key != "difference"}
+        rows[name] = plain | {f"{key}, difference": value for key, value in way["difference"].items()}
+    write_results(options.out, "export_loss", report, table_of(rows))
 
 
 def _changed(gallery: Gallery, change: Change) -> Gallery:
@@ -103,7 +104,7 @@ def _changed(gallery: Gallery, change: Change) -> Gallery:
 
 
 def _answered(
-    gallery: Gallery, model: Any, query: np.ndarray, truth: np.ndarray, hits: list[np.ndarray]
+    gallery: Gallery, model: Any, query: PhotographVectors, truth: np.ndarray, hits: list[np.ndarray]
 ) -> dict[str, Any]:
     locator = Locator(gallery, model)
     log_p = locator.evidence(query).log_p

@@ -24,18 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import (
-    STYLES,
-    add_training_options,
-    command_line,
-    difference_text,
-    markdown,
-    new_figure,
-    run,
-    save_figure,
-    say,
-    write_text,
-)
+from common import STYLES, markdown, new_figure, save_figure, write_results
+from trained_runs import difference_text, run, training_parser
 
 from swclip.comparison.compare import compare
 from swclip.comparison.comparison import Comparison
@@ -43,7 +33,6 @@ from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import read_splits
 from swclip.errors import ConfigError
 from swclip.evaluation.result import Evaluation
-from swclip.files import write_json
 from swclip.metrics.bootstrap import resample_blocks
 from swclip.metrics.districts import district_differences, district_figures
 from swclip.reporting.units import distance, metres
@@ -168,8 +157,7 @@ def figure(systems: dict[str, Any], sizes: dict[str, tuple[int, int]], path: Pat
 
 def main() -> None:
     """Train, compare, write."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_training_options(parser)
+    parser = training_parser(__doc__)
     parser.add_argument("--region", default="city", help="manifest column of the districts")
     parser.add_argument("--variance", type=float, nargs="*", default=[0.5], metavar="WEIGHT")
     parser.add_argument("--group-dro", type=float, nargs="*", default=[1.0], metavar="WEIGHT")
@@ -194,7 +182,6 @@ def main() -> None:
     sizes = dict(sorted(sizes.items(), key=lambda item: -item[1][0]))
     systems = summary(comparison, regions)
     results = {
-        "command": command_line(),
         "manifest": {"path": str(manifest.path), "digest": manifest.digest},
         "splits": str(splits.path),
         "seeds": args.seeds,
@@ -202,12 +189,8 @@ def main() -> None:
         "regions": {name: {"trained": a, "queries": b} for name, (a, b) in sizes.items()},
         "systems": systems,
     }
-    write_json(args.out / "fairness.json", results)
-    text = f"    {command_line()}\n\n{tables(systems, sizes)}"
-    write_text(args.out / "fairness.md", text)
     figure(systems, sizes, args.out / "fairness")
-    say(f"{args.out}: fairness.json, fairness.md and figures")
-    print(text)
+    write_results(args.out, "fairness", results, tables(systems, sizes))
 
 
 if __name__ == "__main__":

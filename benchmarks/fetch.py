@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from common import markdown, say
+from common import new_parser, say, write_table
 
 from swclip.connectors.area import requested_area
 from swclip.connectors.catalogue import CATALOGUE_NAME, Catalogue
@@ -86,7 +86,7 @@ def measure(step: str, count: int, out: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = new_parser(__doc__)
     parser.add_argument("--download", type=int, nargs="*", default=[1000, 4000])
     parser.add_argument("--catalogue", type=int, nargs="*", default=[1000, 10_000, 100_000])
     parser.add_argument("--work", type=Path, default=Path("fetch-benchmark"))
@@ -108,7 +108,7 @@ def main() -> None:
         rows.append(measure("download", count, options.work / f"download-{count}"))
         say(json.dumps(rows[-1]))
     columns = list(rows[0])
-    print(markdown(columns, [[_shown(row[name]) for name in columns] for row in rows]))
+    write_table(options.out, "fetch", columns, [[_shown(row[name]) for name in columns] for row in rows])
 
 
 def _shown(value: Any) -> str:

@@ -6,13 +6,11 @@ Compares the gallery of `swclip` (one Lance table), the same columns as one safe
 matrices alone as .npy. Plain files cannot be appended to: they are read and rewritten. Each photograph has a different
 position. Reading ends with the gallery in memory, in its order. The repeats of the variants alternate, and the fastest
 of each is printed, since other load of the machine slows single ones. Prints wall-clock and CPU seconds (of all
-threads), of which only the latter are comparable on a loaded machine, as JSON.
+threads), of which only the latter are comparable on a loaded machine.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import shutil
 import tempfile
 import time
@@ -22,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from common import new_parser, table_of, table_of_figures, write_results
 from safetensors.numpy import load_file, save_file
 
 from swclip.gallery.filters import EntryFilter
@@ -36,7 +35,7 @@ Ways = dict[str, Callable[[], None]]
 
 def main() -> None:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--photographs", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--append", type=int, default=512)
@@ -46,7 +45,10 @@ def main() -> None:
     gallery, more = part(whole, 0, options.photographs), part(whole, options.photographs, len(whole))
     with tempfile.TemporaryDirectory(prefix="swclip-bench-") as folder:
         results = measured(Path(folder), gallery, more, options.repeats)
-    print(json.dumps({**vars(options), **results}, indent=2))
+    only_lance = results.pop("lance only")
+    tables = [table_of(results, "step"), table_of_figures(only_lance)]
+    document = {"photographs": options.photographs, "dim": options.dim, "append": options.append}
+    write_results(options.out, "gallery", {**document, "steps": results, "lance only": only_lance}, "\n".join(tables))
 
 
 def made(count: int, dim: int) -> Gallery:

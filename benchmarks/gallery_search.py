@@ -30,7 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import command_line, markdown, say, write_text
+from common import markdown, new_parser, say, write_results
 from made_up import multiplied, noisy_queries, towns, unit
 
 from swclip.files import write_json
@@ -127,14 +127,13 @@ WAYS: dict[str, Callable[[np.ndarray, Path], Search]] = {
 
 def main() -> None:
     """Run the comparison, or one search of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, out_required=True)
     parser.add_argument("--sizes", type=int, nargs="+", default=[100_000])
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--queries", type=int, default=128)
     parser.add_argument("--singly", type=int, default=32, help="number of queries that are searched one by one")
     parser.add_argument("--real", nargs=2, metavar=("RUN", "MANIFEST"))
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.worker:
@@ -241,7 +240,6 @@ def write_report(out: Path) -> None:
     """Collect the finished searches."""
     results = [json.loads(path.read_text()) for path in sorted(out.glob("*-*.json")) if path.name[0].isdigit()]
     results.sort(key=lambda result: (result["size"], list(WAYS).index(result["way"])))
-    write_json(out / "gallery-search.json", {"command": command_line(), "ways": results})
     columns = ("vectors", "way", "ready s (CPU s)", "ms one by one (CPU)", "ms in batches (CPU)", "recall@1 / 10 / 100")
     rows = [
         (
@@ -256,7 +254,7 @@ def write_report(out: Path) -> None:
         )
         for result in results
     ]
-    write_text(out / "gallery-search.md", markdown([*columns, "memory MB", "disk MB"], rows))
+    write_results(out, "gallery-search", {"ways": results}, markdown([*columns, "memory MB", "disk MB"], rows))
 
 
 if __name__ == "__main__":

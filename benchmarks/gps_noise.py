@@ -34,25 +34,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import (
-    STYLES,
-    add_training_options,
-    command_line,
-    difference_text,
-    markdown,
-    new_figure,
-    run,
-    save_figure,
-    say,
-    write_text,
-)
+from common import STYLES, markdown, new_figure, save_figure, write_results
 from injected_errors import displaced, misplaced, with_positions, without_photographs
+from trained_runs import difference_text, run, training_parser
 
 from swclip.comparison.compare import compare
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, indices, read_splits
 from swclip.evaluation.result import Evaluation
-from swclip.files import write_json
 from swclip.reporting.units import metres, percent
 
 AWARE = "objective__targets__gps_noise"
@@ -162,8 +151,7 @@ def figure(part: str, levels: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Run the selected parts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_training_options(parser)
+    parser = training_parser(__doc__)
     parser.add_argument(
         "--noise", type=float, nargs="*", default=[0, 5, 10, 25, 50, 100], help="metres along each axis"
     )
@@ -174,7 +162,6 @@ def main() -> None:
     args = parser.parse_args()
     manifest, splits = read_manifest(args.manifest), read_splits(args.splits)
     results: dict[str, Any] = {
-        "command": command_line(),
         "manifest": {"path": str(manifest.path), "digest": manifest.digest},
         "splits": str(splits.path),
         "seeds": args.seeds,
@@ -183,19 +170,16 @@ def main() -> None:
         "spread": args.spread,
         "far_m": args.far_m,
     }
-    text = f"    {command_line()}\n"
+    text = ""
     for part, selected in (("noise", args.noise), ("wrong", args.wrong_share)):
         levels: list[dict[str, Any]] = []
         for level in sorted(set(selected)):
             levels.append(measured(part, level, manifest, splits, args))
-            results[part] = levels
-            write_json(args.out / "gps_noise.json", results)  # after each level, so that an interruption loses nothing
         if levels:
+            results[part] = levels
             text += f"\n{table(part, levels)}"
             figure(part, levels, args.out / PARTS[part][1])
-            write_text(args.out / "gps_noise.md", text)
-    say(f"{args.out}: gps_noise.json, gps_noise.md and figures")
-    print(text)
+    write_results(args.out, "gps_noise", results, text.lstrip())
 
 
 if __name__ == "__main__":

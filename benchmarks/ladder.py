@@ -1,6 +1,6 @@
 """The ladder: what each step adds, as one picture and one table, from benchmarks over several draws of the splits.
 
-    python benchmarks/ladder.py proof/*/{known,new} --titles ... --out docs/images/ladder
+    python benchmarks/ladder.py proof/*/{known,new} --titles ... --out docs/images
 
 The benchmarks are those of `proof.py`. Writes ladder.png, ladder.svg and ladder.md. Intervals hold draws, seeds and
 blocks of queries together. A benchmark of a single draw has no such intervals: its points are drawn without.
@@ -8,12 +8,11 @@ blocks of queries together. A benchmark of a single draw has no such intervals: 
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from common import STYLES, markdown, write_text
+from common import STYLES, markdown, new_parser, write_text
 
 from swclip.comparison.document import ComparisonDocument, read_document
 from swclip.reporting.units import metres, percent
@@ -31,17 +30,19 @@ FIGURES = ("median", "mean", *SHARES)
 
 def main() -> None:
     """Draw the picture and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, out_required=True)
     parser.add_argument("benchmarks", type=Path, nargs="+", help="folders of `swclip benchmark`")
     parser.add_argument("--titles", nargs="+")
-    parser.add_argument("--out", type=Path, required=True, help="the files without their extension")
     options = parser.parse_args()
     documents = [read_document(folder / "benchmark.json") for folder in options.benchmarks]
     titles = options.titles or [folder.name for folder in options.benchmarks]
     if len(titles) != len(documents):
         raise SystemExit(f"--titles: {len(titles)} for {len(documents)} benchmarks; give one for each.")
-    draw(documents, titles, options.out)
-    write_text(options.out.with_suffix(".md"), table(documents, titles))
+    options.out.mkdir(parents=True, exist_ok=True)
+    draw(documents, titles, options.out / "ladder")
+    text = table(documents, titles)
+    print(text)
+    write_text(options.out / "ladder.md", text)
 
 
 def figures_of(document: ComparisonDocument, system: str) -> dict[str, tuple[float, float, float]]:

@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from common import command_line, markdown, say, write_text
+from common import markdown, new_parser, say, write_results
 from made_up import multiplied, noisy_queries, towns, unit
 
 from swclip.files import write_json
@@ -44,12 +44,11 @@ COLUMN = "embedding"
 
 def main() -> None:
     """Run the stages that are missing."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, out_required=True)
     parser.add_argument("--rows", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--features", type=Path)
     parser.add_argument("--probes", type=int, nargs="+", default=[Effort.probes])
-    parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     os.environ.setdefault("LANCE_LOG", "error")
@@ -266,7 +265,6 @@ def private_mb() -> int:
 def write_report(out: Path) -> None:
     """Collect the stages."""
     stages = {name: json.loads((out / f"{name}.json").read_text()) for name in STAGES}
-    write_json(out / "large-index.json", {"command": command_line(), **stages})
     rows = []
     for name, stage in stages.items():
         parts = stage if name == "filter" else {name: stage}
@@ -285,7 +283,7 @@ def write_report(out: Path) -> None:
         "CPU ms in batches",
         "recall@1 / 10 / 100 / 512",
     )
-    write_text(out / "large-index.md", markdown(columns, rows))
+    write_results(out, "large-index", stages, markdown(columns, rows))
 
 
 STAGES: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {

@@ -14,17 +14,16 @@ Finished runs in OUT/runs are not trained again. Writes limits.json, limits.md, 
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
-from common import STYLES, add_training_options, command_line, markdown, new_figure, run, save_figure, say, write_text
+from common import STYLES, markdown, new_figure, save_figure, say, write_results
+from trained_runs import run, training_parser
 
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, indices, read_splits
-from swclip.files import write_json
 from swclip.geo.distance import geodesic_m
 from swclip.geo.neighbours import SphereIndex
 from swclip.metrics.localization_error import accuracy_within, error_statistics
@@ -84,7 +83,7 @@ def text_of(document: dict[str, Any]) -> str:
     tables = [f"**{title}**\n\n{markdown([title.lower(), *columns[1:]], rows)}" for title, rows in parts]
     oracle_m = document["floor_m"]
     oracle = f"Oracle error: median {metres(oracle_m['median'])}, mean {metres(oracle_m['mean'])}.\n"
-    return "\n".join([f"    {document['command']}\n", oracle, *tables])
+    return "\n".join([oracle, *tables])
 
 
 def draw(document: dict[str, Any], path: Any) -> None:
@@ -119,8 +118,7 @@ def draw(document: dict[str, Any], path: Any) -> None:
 
 def main() -> None:
     """Run all trainings and write the results."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_training_options(parser)
+    parser = training_parser(__doc__)
     parser.add_argument("--recipe", default="sw-clip-plus")
     parser.add_argument("--shares", type=float, nargs="+", default=[0.25, 0.5, 1.0])
     parser.add_argument("--blocks", type=int, nargs="*", default=[1, 2, 3])
@@ -136,7 +134,7 @@ def main() -> None:
             frames.append(run(args, args.recipe, values, (manifest, data), (manifest, splits), out, name).predictions)
         return (np.concatenate([frame[key].to_numpy() for frame in frames]) for key in ("error_m", "floor_m"))
 
-    document: dict[str, Any] = {"command": command_line(), "recipe": args.recipe, "data": [], "features": []}
+    document: dict[str, Any] = {"recipe": args.recipe, "data": [], "features": []}
     for share in args.shares:
         say(f"{share:.0%} of the training places")
         error_m, oracle_m = errors(f"share-{share:g}", thinned(manifest, splits, share, 0) if share < 1 else splits)
@@ -152,10 +150,8 @@ def main() -> None:
         say(f"{blocks} blocks")
         error_m, _ = errors(f"blocks-{blocks}", splits, model__image__blocks=blocks)
         document["features"].append({"blocks": blocks, **figures(error_m)})
-    write_json(args.out / "limits.json", document)
-    write_text(args.out / "limits.md", text_of(document))
     draw(document, args.out / "limits")
-    print(text_of(document))
+    write_results(args.out, "limits", document, text_of(document))
 
 
 if __name__ == "__main__":

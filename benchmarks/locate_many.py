@@ -4,13 +4,11 @@
 
 The photographs are 500 small JPEGs, repeated in a list; the model is small and untrained, and the gallery has 200
 places: the benchmark measures everything but the tower. Each count is located by a separate process, which is killed
-at half of the photographs and started again. Prints JSON.
+at half of the photographs and started again.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
 import re
 import signal
@@ -23,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from common import new_parser, table_of, write_results
 from PIL import Image
 
 from swclip.calibration.conformal import Calibration
@@ -39,14 +38,16 @@ PHOTOGRAPHS, PLACES = 500, 200
 
 def main() -> None:
     """Run the measurement."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("--counts", type=int, nargs="+", default=[10_000, 100_000])
     parser.add_argument("--format", default="jsonl")
     parser.add_argument("--folder", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=options.folder) as folder:
         names = _make(Path(folder))
-        print(json.dumps({n: _measured(Path(folder), names, n, options.format) for n in options.counts}, indent=2))
+        results = {f"{n:,}": _measured(Path(folder), names, n, options.format) for n in options.counts}
+    transposed = {key: {n: figures[key] for n, figures in results.items()} for key in next(iter(results.values()))}
+    write_results(options.out, "locate_many", results, table_of(transposed, "photographs"))
 
 
 def _measured(folder: Path, names: list[str], count: int, format: str) -> dict[str, Any]:
@@ -57,22 +58,22 @@ def _measured(folder: Path, names: list[str], count: int, format: str) -> dict[s
     journal = folder / f"{out.name}.partial"
 
     first = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    begun, begun_at = _wait_for(journal, 1)
-    half, half_at = _wait_for(journal, count // 2)
+    begun, begun_at = _wait_for(journal, 1, first)
+    half, half_at = _wait_for(journal, count // 2, first)
     first.send_signal(signal.SIGKILL)
-    os.wait4(first.pid, 0)
+    first.wait()
 
     again_at = time.monotonic()
     again = subprocess.Popen(command, stderr=subprocess.DEVNULL)
-    _, first_at = _wait_for(journal, half + 1)
+    _, first_at = _wait_for(journal, half + 1, again)
     journal_bytes = 0
     while (journal / "header.json").exists() and _done(journal) < count:
         time.sleep(0.05)
         journal_bytes = max(journal_bytes, _size(journal / "answers.jsonl"))
     answered_at = time.monotonic()
     _, status, usage = os.wait4(again.pid, 0)
-    ended_at = time.monotonic()
-    if os.waitstatus_to_exitcode(status):
+    ended_at, again.returncode = time.monotonic(), os.waitstatus_to_exitcode(status)
+    if again.returncode:
         raise SystemExit(f"the resumed process failed: {status}")
     return {
         "photographs_a_second": round((half - begun) / (half_at - begun_at), 1),
@@ -85,8 +86,10 @@ def _measured(folder: Path, names: list[str], count: int, format: str) -> dict[s
     }
 
 
-def _wait_for(journal: Path, count: int) -> tuple[int, float]:
+def _wait_for(journal: Path, count: int, process: subprocess.Popen[bytes]) -> tuple[int, float]:
     while (done := _done(journal)) < count:
+        if process.poll() is not None:
+            raise SystemExit(f"the process ended before {count} answers were seen: give a larger --counts.")
         time.sleep(0.02)
     return done, time.monotonic()
 

@@ -11,7 +11,7 @@ formula. Each system and batch size runs in a process of its own, in turn; sizes
 
 Times are those of the processor and do not depend on what else runs on the machine; `wall_s` is there too. Memory is
 the largest resident size above that before the first pass. With `--device cuda` it is that of the device. Results are
-added to OUT.json; writes also OUT.md, OUT.png and OUT.svg.
+added to OUT/losses.json; writes also losses.md, losses.png and losses.svg.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from common import STYLES, markdown, new_figure, save_figure, say, write_text
+from common import STYLES, markdown, new_figure, new_parser, save_figure, say, write_text
 from torch import Tensor
 
 from swclip.files import read_json, write_json
@@ -56,8 +56,7 @@ _TILE = 512
 
 def main() -> None:
     """Run the race, or one competitor of it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path)
+    parser = new_parser(__doc__)
     parser.add_argument("--batch-sizes", type=int, nargs="+", default=[512, 1024, 2048, 4096, 8192])
     parser.add_argument("--systems", nargs="+", choices=SYSTEMS, default=["clip", "whole", "tiles"])
     parser.add_argument("--dim", type=int, default=512)
@@ -79,7 +78,7 @@ def main() -> None:
 
 def race(options: argparse.Namespace) -> None:
     """Run the competitors in turn, and write the results after each."""
-    path = options.out.with_suffix(".json")
+    path = options.out / "losses.json"
     rows: list[dict[str, Any]] = read_json(path, "the results")["rows"] if path.exists() else []
     done = {(row["system"], row["batch"], row["dim"]) for row in rows}
     for batch in options.batch_sizes:
@@ -118,7 +117,7 @@ def measured(name: str, batch: int, options: argparse.Namespace) -> dict[str, An
         loss = lambda: objective(*inputs, logit_scale, positions_deg, None, region_ids)[0]  # noqa: E731
     before, cpu_s, wall_s = resident_bytes(device), [], []
     # The first pass warms up; large batches are timed at once.
-    warm = 1 if batch <= 4096 else 0
+    warm = 1 if batch <= 4096 or device != "cpu" else 0
     for repeat in range(options.repeats + warm if warm else 1):
         wall, cpu = time.perf_counter(), time.process_time()
         torch.autograd.grad(loss(), (*inputs, logit_scale))
@@ -189,7 +188,9 @@ def report(out: Path, rows: list[dict[str, Any]]) -> None:
             cells = [cell + ratio for cell, ratio in zip(cells, ratios, strict=True)]
         cells += [_cell(value, "{:.2g}", 1e9) for value in memory]
         table.append([f"{batch:,}", *cells])
-    write_text(out.with_suffix(".md"), markdown(columns, table))
+    text = markdown(columns, table)
+    print(text)
+    write_text(out / "losses.md", text)
 
     figure, axes = new_figure(9.0, 3.8, 2)
     for panel, (name, label) in zip(axes, figures.items(), strict=True):
@@ -200,7 +201,9 @@ def report(out: Path, rows: list[dict[str, Any]]) -> None:
             line = [(batch, value / unit) for batch, (value, _) in points]
             panel.plot(*zip(*line, strict=True), color=colour, linewidth=1, linestyle=":")
             panel.plot(*zip(*known, strict=True), color=colour, marker=marker, label=title)
-        panel.set(xscale="log", yscale="log", xlabel="batch", ylabel=label)
+        # The peak of a small batch may be that of the imports: nothing above the start.
+        positive = any(value > 0 for by_batch in values[name].values() for value, _ in by_batch.values())
+        panel.set(xscale="log", yscale="log" if positive else "linear", xlabel="batch", ylabel=label)
         panel.set_xticks(batches, [f"{batch:,}" for batch in batches], rotation=45)
         panel.minorticks_off()
     axes[0].legend(frameon=False, fontsize="small")
@@ -211,7 +214,7 @@ def report(out: Path, rows: list[dict[str, Any]]) -> None:
         va="top",
         fontsize="small",
     )
-    save_figure(figure, out)
+    save_figure(figure, out / "losses")
 
 
 def _cell(value: tuple[float, bool] | None, form: str, unit: float = 1.0) -> str:

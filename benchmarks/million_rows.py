@@ -36,7 +36,7 @@ import numpy as np
 import pandas as pd
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from common import command_line, markdown, say, write_text
+from common import command_line, markdown, new_parser, say, write_results
 
 import swclip
 from swclip.data.manifest import METADATA_KEY, Manifest, read_manifest, write_manifest
@@ -218,12 +218,11 @@ def table(results: list[dict[str, Any]], sizes: list[int], cell: Callable[[dict[
 
 def main() -> None:
     """Measure every step at every size."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, out_required=True)
     parser.add_argument("--sizes", type=int, nargs="+", default=[10_000, 30_000, 100_000])
     parser.add_argument("--shape", choices=["streets", "centroids", "still"], default="streets")
     parser.add_argument("--steps", nargs="+", choices=STEPS, default=list(STEPS))
     parser.add_argument("--files", type=int, default=100_000, help="largest size of the steps that read files")
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--child", nargs=3, metavar=("STEP", "FOLDER", "N"), help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.child:
@@ -243,11 +242,11 @@ def main() -> None:
             results.append({"step": step, "n": n, **measured([*child, "--child", step, str(folder), str(n)])})
             say(json.dumps(results[-1]))
         write_json(args.out / "million-rows.json", {"command": command_line(), "results": results})
-    text = f"    {command_line()}\n\nProcessor seconds (elapsed seconds):\n\n"
+    text = "Processor seconds (elapsed seconds):\n\n"
     text += table(results, args.sizes, lambda cell: f"{cell['cpu_s']:.1f} ({cell['wall_s']:.1f})")
     text += "\nLargest resident memory, MB:\n\n"
     text += table(results, args.sizes, lambda cell: f"{cell['memory_bytes'] / 1e6:,.0f}")
-    write_text(args.out / "million-rows.md", text)
+    write_results(args.out, "million-rows", {"results": results}, text)
 
 
 if __name__ == "__main__":

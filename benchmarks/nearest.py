@@ -25,11 +25,10 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from common import command_line, markdown, say, write_text
+from common import markdown, new_parser, say, write_results
 from made_up import towns, unit
 
 from swclip.calibration.posterior_config import PosteriorConfig
-from swclip.files import write_json
 from swclip.gallery import ann
 from swclip.gallery.gallery import Gallery
 from swclip.geo.distance import haversine_m
@@ -44,7 +43,7 @@ _BATCH_ROWS = 8192
 
 def main() -> None:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, out_required=True)
     parser.add_argument("--run", nargs=3, metavar=("RUN", "MANIFEST", "SPLITS"))
     parser.add_argument("--made-up", type=int)
     parser.add_argument("--dim", type=int, default=512)
@@ -53,7 +52,6 @@ def main() -> None:
     parser.add_argument("--sample", type=int, default=ShortlistConfig.sample)
     parser.add_argument("--around", type=int, default=ShortlistConfig.around)
     parser.add_argument("--kind", choices=["bits", "vectors"], default="vectors")
-    parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     gallery, config, queries, truth_deg = real(*options.run) if options.run else made_up(options)
     queries, truth_deg = queries[: options.queries], truth_deg[: options.queries]
@@ -80,7 +78,6 @@ def main() -> None:
             )
             say(str(results[-1]))
     report = {
-        "command": command_line(),
         "candidates": len(gallery),
         "photographs": len(gallery.image_ids),
         "dim": gallery.dim,
@@ -90,7 +87,6 @@ def main() -> None:
         "whole_cpu_ms": round(exact_ms, 2),
         "shortlists": results,
     }
-    write_json(options.out / "nearest.json", report)
     names = ("mode", "argmax", "geometric-median")
     rows = [
         (
@@ -104,7 +100,7 @@ def main() -> None:
     ]
     columns = ("k", "scored", *(f"moved, {name}" for name in names))
     more = ("outside: true / estimated / mean difference", "CPU ms a query: shortlist / whole")
-    write_text(options.out / "nearest.md", markdown([*columns, *more], rows))
+    write_results(options.out, "nearest", report, markdown([*columns, *more], rows))
 
 
 def posteriors(

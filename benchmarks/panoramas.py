@@ -19,11 +19,9 @@ Writes panoramas.json and panoramas.md.
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,12 +29,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from common import markdown, new_parser, say, write_results
 from PIL import Image
 
-WIDTH = 4096
 FOV_DEG = 90.0
 HEADINGS = (0.0, 90.0, 180.0, 270.0)
-SIZES = (("resolution of the panorama", 1304), ("a quarter of it", 326), ("640 pixels, the default", 640))
+QUARTER = "a quarter of it"
 REPEATS = 3
 
 # Runs in the other environment: views of a panorama to a file, and the seconds on the standard output.
@@ -58,19 +56,20 @@ print(json.dumps(seconds))
 """
 
 
-def drawn_panorama() -> np.ndarray:
-    """A panorama with detail down to single pixels; its left and right edges join."""
+def drawn_panorama(across: int) -> np.ndarray:
+    """A panorama, `across` pixels wide, with detail down to single pixels; its left and right edges join."""
     rng = np.random.default_rng(0)
-    picture = np.zeros((WIDTH // 2, WIDTH, 3))
-    for width, strength in ((16, 60.0), (128, 40.0), (1024, 30.0), (WIDTH, 15.0)):
+    picture = np.zeros((across // 2, across, 3))
+    scales = {16: 60.0, 128: 40.0, 1024: 30.0, across: 15.0}
+    for width, strength in ((width, strength) for width, strength in scales.items() if width <= across):
         coarse = rng.normal(0.0, strength, (width // 2, width, 3))
         coarse = np.concatenate([coarse, coarse[:, :2]], axis=1)
-        scale = WIDTH // width
+        scale = across // width
         planes = [Image.fromarray(coarse[..., c].astype(np.float32)) for c in range(3)]
         size = (coarse.shape[1] * scale, coarse.shape[0] * scale)
         wide = np.stack([np.asarray(plane.resize(size, Image.Resampling.BILINEAR)) for plane in planes], axis=-1)
-        picture += wide[:, scale : scale + WIDTH]
-    lat = np.linspace(90.0, -90.0, WIDTH // 2)
+        picture += wide[:, scale : scale + across]
+    lat = np.linspace(90.0, -90.0, across // 2)
     picture[np.abs(lat) < 40.0, ::64] += 90.0  # lines as of walls and windows
     return np.clip(128.0 + picture, 0, 255).astype(np.uint8)
 
@@ -79,7 +78,7 @@ def ideal_view(pixels: np.ndarray, size: int, heading_deg: float, pitch_deg: flo
     """The mean of `samples` squared bilinear samples of each pixel, in float64 and by the formula."""
     n = size * samples
     focal = n / 2.0 / math.tan(math.radians(FOV_DEG) / 2.0)
-    sums = np.zeros((size, size, 3))
+    sums, across = np.zeros((size, size, 3)), pixels.shape[1]
     pitch = math.radians(pitch_deg)
     x = (np.arange(n) + 0.5 - n / 2.0) / focal
     for row in range(size):
@@ -87,11 +86,11 @@ def ideal_view(pixels: np.ndarray, size: int, heading_deg: float, pitch_deg: flo
         up, forward = y * math.cos(pitch) + math.sin(pitch), math.cos(pitch) - y * math.sin(pitch)
         lon = np.arctan2(x, forward + 0.0 * x) + math.radians(heading_deg)
         lat = np.arctan2(up, np.hypot(x, forward))
-        column = np.mod(lon / (2.0 * np.pi) + 0.5, 1.0) * WIDTH - 0.5
-        line = np.clip((0.5 - lat / np.pi) * (WIDTH // 2) - 0.5, 0, WIDTH // 2 - 1.001)
+        column = np.mod(lon / (2.0 * np.pi) + 0.5, 1.0) * across - 0.5
+        line = np.clip((0.5 - lat / np.pi) * (across // 2) - 0.5, 0, across // 2 - 1.001)
         left, top = np.floor(column).astype(int), np.floor(line).astype(int)
         fx, fy = (column - left)[..., None], (line - top)[..., None]
-        at = [pixels[top + dy, (left + dx) % WIDTH].astype(float) for dy in (0, 1) for dx in (0, 1)]
+        at = [pixels[top + dy, (left + dx) % across].astype(float) for dy in (0, 1) for dx in (0, 1)]
         values = (at[0] * (1 - fx) + at[1] * fx) * (1 - fy) + (at[2] * (1 - fx) + at[3] * fx) * fy
         sums[row] = values.reshape(samples, size, samples, 3).mean(axis=(0, 2))
     return sums
@@ -123,16 +122,18 @@ def other_views(python: str, pixels: Path, folder: Path, size: int, pitch_deg: f
     return np.load(target), min(json.loads(done.stdout))
 
 
-def compare(python: str, folder: Path) -> list[dict[str, Any]]:
+def compare(python: str | None, across: int, folder: Path) -> list[dict[str, Any]]:
     """Differences and times at each size."""
     from swclip.imaging.panoramas import Panorama, ViewOptions, perspective_views, write_views
 
-    pixels = drawn_panorama()
+    pixels = drawn_panorama(across)
+    # Pixels of a view of 90 degrees whose middle has the resolution of the panorama; 640 beside 4096 is the default.
+    sizes = {"resolution of the panorama": across / math.pi, QUARTER: across / math.pi / 4, "the default": across / 6.4}
     file, photograph = folder / "panorama.npy", folder / "panorama.jpg"
     np.save(file, pixels)
     Image.fromarray(pixels).save(photograph, quality=92)
     results = []
-    for name, size in SIZES:
+    for name, size in ((name, round(exact)) for name, exact in sizes.items()):
         for pitch_deg in (0.0, 30.0):
             options = ViewOptions(
                 headings_deg=HEADINGS, fov_deg=FOV_DEG, pitch_deg=pitch_deg, width_px=size, height_px=size
@@ -147,16 +148,19 @@ def compare(python: str, folder: Path) -> list[dict[str, Any]]:
                 write_views(photograph, Panorama("gpano", 0.0), options, targets, key)
 
             views = np.stack(render())
-            theirs, their_seconds = other_views(python, file, folder, size, pitch_deg)
-            result = {
-                "name": name, "size_px": size, "pitch_deg": pitch_deg, "to_each_other": difference(views, theirs),
-                "seconds": best_seconds(render), "their_seconds": their_seconds, "file_seconds": best_seconds(write),
-            }  # fmt: skip
-            if size < 400:
+            result: dict[str, Any] = {"name": name, "size_px": size, "pitch_deg": pitch_deg}
+            result |= {"seconds": best_seconds(render), "file_seconds": best_seconds(write)}
+            ideal = None
+            if name == QUARTER:
                 ideal = np.stack([ideal_view(pixels, size, heading, pitch_deg, 8) for heading in HEADINGS])
-                result |= {"to_ideal": difference(views, ideal), "their_to_ideal": difference(theirs, ideal)}
+                result["to_ideal"] = difference(views, ideal)
+            if python is not None:
+                theirs, result["their_seconds"] = other_views(python, file, folder, size, pitch_deg)
+                result["to_each_other"] = difference(views, theirs)
+                if ideal is not None:
+                    result["their_to_ideal"] = difference(theirs, ideal)
             results.append(result)
-            print(json.dumps(result), file=sys.stderr, flush=True)
+            say(json.dumps(result))
     return results
 
 
@@ -181,29 +185,27 @@ def shown(values: dict[str, float] | None) -> str:
 
 def main() -> None:
     """Compare, and write the tables."""
-    from common import command_line, markdown, write_text
-
-    from swclip.files import write_json
-
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--other", required=True, help="Python of an environment with py360convert")
+    parser = new_parser(__doc__, out_required=True)
+    parser.add_argument("--other", help="Python of an environment with py360convert")
+    parser.add_argument("--across", type=int, default=4096, help="width of the panorama, pixels")
     parser.add_argument("--photographs", type=Path, help="manifest of photographs that are no panoramas")
-    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
+    if args.other is None:
+        say("py360convert is left out: give --other, the Python of an environment with it")
     with tempfile.TemporaryDirectory(dir=args.out) as folder:
-        results = compare(args.other, Path(folder))
-    document: dict[str, Any] = {"command": command_line(), "results": results}
+        results = compare(args.other, args.across, Path(folder))
+    document: dict[str, Any] = {"results": results}
     rows = [
         [
-            f"{result['name']} ({result['size_px']})", f"{result['pitch_deg']:g}", shown(result["to_each_other"]),
+            f"{result['name']} ({result['size_px']})", f"{result['pitch_deg']:g}", shown(result.get("to_each_other")),
             shown(result.get("to_ideal")), shown(result.get("their_to_ideal")), f"{result['seconds']:.2f}",
-            f"{result['their_seconds']:.2f}", f"{result['file_seconds']:.2f}",
+            f"{result['their_seconds']:.2f}" if "their_seconds" in result else "-", f"{result['file_seconds']:.2f}",
         ]
         for result in results
     ]  # fmt: skip
     header = ["side of a view, pixels", "pitch", "to py360convert", "to the ideal", "py360convert to the ideal"]
-    text = f"    {document['command']}\n\nDifferences of levels (0 to 255): largest / mean / root mean square.\n\n"
+    text = "Differences of levels (0 to 255): largest / mean / root mean square.\n\n"
     text += markdown([*header, "seconds", "py360convert, seconds", "file to files, seconds"], rows)
     if args.photographs is not None:
         document["mistaken"] = mistaken(args.photographs)
@@ -211,8 +213,7 @@ def main() -> None:
             f"\n{document['mistaken']['mistaken']} of {document['mistaken']['photographs']} photographs that are no "
         )
         text += "panoramas have edges like those of one.\n"
-    write_json(args.out / "panoramas.json", document)
-    write_text(args.out / "panoramas.md", text)
+    write_results(args.out, "panoramas", document, text)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,8 @@
     python benchmarks/proof.py eight-cities --manifest cities --image-tower dinov2-small-9
 
 Each step is a `swclip` command, printed before it runs; after an interruption the same command line resumes. Splits and
-benchmarks are in the folder --work; docs/results/NAME.md and docs/images/NAME-*.png are written from their
-benchmark.json; `--write-only` only writes these. Eight cities are generated first without --manifest.
+benchmarks are in the folder --work; results/NAME.md and images/NAME-*.png, in docs or the folder --out, are written
+from their benchmark.json; `--write-only` only writes these. Eight cities are generated first without --manifest.
 """
 
 from __future__ import annotations
@@ -14,10 +14,11 @@ from __future__ import annotations
 import argparse
 import os
 import shlex
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from common import new_parser, say, swclip, write_text
 
 from swclip.comparison.comparison import write_curves
 from swclip.comparison.document import FIGURES, ComparisonDocument, DrawnSystem, read_document
@@ -131,9 +132,7 @@ class Commands:
         if not self._run:
             return
         print(f"$ {self.shown[-1]}", flush=True)
-        done = subprocess.run([sys.executable, "-m", "swclip", *map(str, arguments)], check=False)
-        if done.returncode:
-            sys.exit(done.returncode)
+        swclip(*arguments)
 
     def _name(self, argument: str | Path) -> str:
         if isinstance(argument, str):
@@ -152,27 +151,27 @@ def main() -> None:
     manifest: Path | None = options.manifest
     data = manifest if manifest is not None else work / "data"
     names = {data: options.proof, work: "proof"}
-    swclip = Commands(names, run=not options.write_only)
+    commands = Commands(names, run=not options.write_only)
     if manifest is None:
         if options.proof != "eight-cities":
             sys.exit(f"error: {options.proof} needs --manifest: the photographs are not part of the package.")
-        swclip("synth", "--out", data, "--photos-per-city", str(options.photos_per_city))
+        commands("synth", "--out", data, "--photos-per-city", str(options.photos_per_city))
     systems, omitted = chosen_systems(options.systems, options.text_tower)
     chosen = [part for part in parts if options.only is None or part.name in options.only]
     for part in chosen:
         seeds = options.left_out_seeds if part is CITIES else options.seeds
         splits = work / "splits" / (part.name if part is CITIES else f"{part.name}.parquet")
-        swclip("split", data, *part.split, "--out", splits)
+        commands("split", data, *part.split, "--out", splits)
         compared = chosen_systems(options.left_out_systems, options.text_tower)[0] if part is CITIES else systems
         draws = [] if part is CITIES else ["--draws", str(options.draws)]
-        swclip("benchmark", data, "--splits", splits, *draws, "--systems", *compared, "--seeds", *map(str, seeds),
+        commands("benchmark", data, "--splits", splits, *draws, "--systems", *compared, "--seeds", *map(str, seeds),
                "--baseline", BASELINE, "--reference", REFERENCE, "--jobs", str(options.jobs),
                *training_options(options), "--out", work / part.name)  # fmt: skip
     try:
         documents = {part: read_document(work / part.name / "benchmark.json") for part in chosen}
     except SwclipError as error:
         sys.exit(f"error: {error}")
-    write_page(options.docs, options.proof, title, documents, swclip.shown, omitted)
+    write_page(options.out, options.proof, title, documents, commands.shown, omitted)
 
 
 def chosen_systems(names: list[str], text_tower: str | Path) -> tuple[list[str], list[str]]:
@@ -228,10 +227,9 @@ def write_page(
         write_figures = comparison_markdown if document.draws is None else draws_markdown
         text += [f"## {part.title}", part.description, write_figures(document).rstrip()]
         text += [f"![Share of queries within each distance, {part.title.lower()}]({Path(link).as_posix()})"]
-    page = docs / "results" / f"{name}.md"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text("\n\n".join(text) + "\n", encoding="utf-8")
-    print(page)
+    print("\n\n".join(text))
+    write_text(docs / "results" / f"{name}.md", "\n\n".join(text) + "\n")
+    say(f"{docs / 'results' / name}.md")
 
 
 def comparison_markdown(document: ComparisonDocument) -> str:
@@ -326,7 +324,8 @@ def setting_text(document: ComparisonDocument) -> str:
 
 def arguments() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
+    parser.set_defaults(out=Path(__file__).parent.parent / "docs")
     parser.add_argument("proof", choices=list(PROOFS))
     parser.add_argument("--manifest", type=Path, help="folder that `swclip prepare` or `swclip synth` wrote")
     parser.add_argument("--photos-per-city", type=int, default=240, help="for generated cities")
@@ -347,7 +346,6 @@ def arguments() -> argparse.Namespace:
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at once")
     parser.add_argument("--work", type=Path, default=Path("proof"), help="folder of splits and runs")
-    parser.add_argument("--docs", type=Path, default=Path(__file__).parent.parent / "docs")
     parser.add_argument("--write-only", action="store_true", help="only write the pages, from existing benchmarks")
     return parser.parse_args()
 

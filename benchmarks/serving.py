@@ -4,30 +4,32 @@
 
 Two services of one gallery run side by side, with batches of up to N and of one; they get requests in turn, never at
 the same time. The clients are in this process; each sends one photograph, waits for the answer, and sends the next.
-Prints JSON; `ratio` is the median over the rounds of photographs per second with batches divided by those without.
+`ratio` is the median over the rounds of photographs per second with batches divided by those without.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import json
 import re
 import statistics
 import subprocess
 import sys
+import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
+from typing import IO
 
 import httpx
+from common import new_parser, table_of_figures, write_results
 
 _BATCHES = "swclip_batch_photographs"
 
 
 def main() -> None:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("gallery", type=Path)
     parser.add_argument("photographs", type=Path, nargs="+")
     parser.add_argument("--requests", type=int, default=100, help="per round")
@@ -53,7 +55,7 @@ def main() -> None:
     finally:
         for process, _ in services.values():
             process.terminate()
-            process.communicate(timeout=120)
+            process.wait(timeout=120)
     pairs = zip(results["batched"], results["one by one"], strict=True)
     report = {
         "requests_a_round": options.requests,
@@ -68,19 +70,25 @@ def main() -> None:
         },
         "ratio": round(statistics.median(with_["per_second"] / without["per_second"] for with_, without in pairs), 2),
     }
-    print(json.dumps(report, indent=2))
+    write_results(options.out, "serving", report, table_of_figures(report))
 
 
 def _started(gallery: Path, threads: int, clients: int, max_batch: int) -> tuple[subprocess.Popen[str], str]:
     command = [sys.executable, "-m", "swclip", "serve", str(gallery), "--port=0", f"--threads={threads}"]
     command += [f"--max-batch={max_batch}", f"--concurrency={clients}", "--timeout-s=300"]
-    # The request log is not read here, and an unread pipe would fill.
-    process = subprocess.Popen([*command, "--quiet"], stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     assert process.stderr is not None
     for line in process.stderr:
-        if answers := re.search(r"answers at (http://\S+)", line):
-            return process, answers[1]
+        if match := re.search(r"serves at (http://\S+)", line):
+            threading.Thread(target=_drain, args=(process.stderr,), daemon=True).start()
+            return process, match[1]
     raise SystemExit(f"the service ended with {process.wait()}")
+
+
+def _drain(log: IO[str]) -> None:
+    """Read the log of the requests to its end: an unread pipe would fill."""
+    with log:
+        deque(log, 0)
 
 
 async def _request(address: str, photographs: Sequence[bytes], requests: int, clients: int) -> dict[str, float]:

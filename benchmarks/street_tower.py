@@ -1,6 +1,6 @@
 """Train the image tower `builtin:street`: a small convolutional network, on generated cities, by contrast between days.
 
-    python benchmarks/street_tower.py --work street-tower [--out src/swclip/models/street.safetensors]
+    python benchmarks/street_tower.py --work street-tower [--weights src/swclip/models/street.safetensors]
 
 Photographs of one place by two surveys, which look the same way on different days, are a pair; the targets of the
 contrast are soft labels that decay with distance (40 m), so that features vary along a street as those of pretrained
@@ -12,13 +12,14 @@ uses these seeds. The same command gives the same file, up to rounding on other 
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import math
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
+from common import new_parser, say, table_of_figures, write_results
 from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor, nn
@@ -110,7 +111,7 @@ def train(one: Tensor, other: Tensor, positions_deg: Tensor, steps: int) -> nn.M
         total += loss.item()
         if (step + 1) % 20 == 0:
             seconds = time.monotonic() - started
-            print(f"step {step + 1}/{steps}: loss {total / 20:.3f}, {seconds:.0f} s", flush=True)
+            say(f"step {step + 1}/{steps}: loss {total / 20:.3f}, {seconds:.0f} s")
             total = 0.0
     return tower.eval()
 
@@ -126,25 +127,30 @@ def check(tower: nn.Module, one: Tensor, other: Tensor) -> float:
 
 def main() -> None:
     """Render, train, check and write."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = new_parser(__doc__)
     parser.add_argument("--work", type=Path, required=True, help="folder for the rendered photographs")
-    parser.add_argument("--out", type=Path, default=STREET_WEIGHTS, help="the file of the weights")
+    parser.add_argument("--weights", type=Path, default=STREET_WEIGHTS, help="the file that is written")
+    parser.add_argument("--cities", type=int, default=8, help="of each training seed")
     parser.add_argument("--photos-per-city", type=int, default=160)
     parser.add_argument("--steps", type=int, default=120)
     args = parser.parse_args()
     preprocess = image_preprocess(config := ImageConfig(tower="builtin:small"), ImageTower(config))
-    parts = [days(args.work / f"seed-{seed}", seed, 8, args.photos_per_city, preprocess) for seed in TRAINING_SEEDS]
+    parts = [
+        days(args.work / f"seed-{seed}", seed, args.cities, args.photos_per_city, preprocess) for seed in TRAINING_SEEDS
+    ]
     one, other, positions_deg = (torch.cat(columns) for columns in zip(*parts, strict=True))
     *held_out, _ = days(args.work / f"seed-{CHECK_SEED}", CHECK_SEED, 2, args.photos_per_city, preprocess)
-    print(f"{len(one)} pairs of photographs, {preprocess.size_px} px; check: {len(held_out[0])} pairs", flush=True)
     torch.manual_seed(0)
-    print(f"same place first, untrained: {check(SmallConvNet().eval(), *held_out):.1%}", flush=True)
+    figures: dict[str, Any] = {"pairs of photographs": len(one), "pixels": preprocess.size_px}
+    figures |= {"pairs of the check": len(held_out[0])}
+    figures["same place first, untrained"] = f"{check(SmallConvNet().eval(), *held_out):.1%}"
     tower = train(one, other, positions_deg, args.steps)
-    print(f"same place first, trained: {check(tower, *held_out):.1%}", flush=True)
-    with atomic_file(args.out) as beside:
+    figures["same place first, trained"] = f"{check(tower, *held_out):.1%}"
+    with atomic_file(args.weights) as beside:
         save_file({name: weight.contiguous() for name, weight in tower.state_dict().items()}, beside)
-    digest = hashlib.sha256(args.out.read_bytes()).hexdigest()
-    print(f"{args.out}: {args.out.stat().st_size / 1e6:.2f} MB, sha256 {digest}")
+    figures["MB"] = round(args.weights.stat().st_size / 1e6, 2)
+    figures["sha256"] = hashlib.sha256(args.weights.read_bytes()).hexdigest()
+    write_results(args.out, "street_tower", figures, table_of_figures(figures))
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Difficulty of the synthetic cities: nearest neighbours without training, the semivariogram beside real streets', and
 what photographs of held-out streets tell of their position.
 
-    python benchmarks/synthetic_difficulty.py neighbours DIR                       (from `swclip synth --out DIR`)
+    python benchmarks/synthetic_difficulty.py [--out OUT] neighbours DIR           (from `swclip synth --out DIR`)
     python benchmarks/synthetic_difficulty.py semivariogram DIR [REAL ...] --image-tower TOWER --size-px 112
     python benchmarks/synthetic_difficulty.py held-out DIR --splits SPLITS [...] --image-tower TOWER [--size-px 112]
 
@@ -22,6 +22,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from common import new_parser, say, write_table
 from PIL import Image
 from torch import nn
 
@@ -78,36 +79,35 @@ def split_by_last_drive(manifest: Manifest) -> tuple[np.ndarray, np.ndarray]:
     return np.flatnonzero(query), np.flatnonzero(~query)
 
 
-def report(name: str, features: np.ndarray, manifest: Manifest) -> None:
-    """Print one line with the errors of the nearest neighbour."""
+def report(name: str, features: np.ndarray, manifest: Manifest) -> list[str]:
+    """One line with the errors of the nearest neighbour."""
     query, gallery = split_by_last_drive(manifest)
     nearest = gallery[(features[query] @ features[gallery].T).argmax(axis=1)]
     error = geodesic_m(manifest.positions_deg[query], manifest.positions_deg[nearest])
     city = manifest.frame["city"].to_numpy()
     right_city = (city[query] == city[nearest]).mean()
-    within = " | ".join(f"{(error <= metres).mean():.1%}" for metres in (25, 100))
-    print(f"| {name} | {np.median(error):,.0f} m | {within} | {right_city:.1%} |")
+    within = [f"{(error <= metres).mean():.1%}" for metres in (25, 100)]
+    return [name, f"{np.median(error):,.0f} m", *within, f"{right_city:.1%}"]
 
 
 def neighbours(args: argparse.Namespace) -> None:
-    """Print the table of nearest neighbours."""
+    """Write the table of nearest neighbours."""
     manifest = read_manifest(args.manifest)
     pictures = np.stack([np.asarray(Image.open(path).convert("RGB")) for path in manifest.image_paths])
     query, gallery = split_by_last_drive(manifest)
-    print(f"{len(query)} queries, gallery of {len(gallery)}, {pictures.shape[1]} px")
-    print("| nearest neighbour on | median error | within 25 m | within 100 m | right city |\n|---|---|---|---|---|")
-    report("pixels, 32 x 32, normalised", pixel_features(pictures), manifest)
-    for seed in range(3):
-        report(f"an untrained network, seed {seed}", untrained_features(pictures, seed), manifest)
-    street = tower_features(manifest, "builtin:street", None, np.arange(len(manifest)))
-    report("`builtin:street`", street, manifest)
-    rng = np.random.default_rng(0)
-    report("chance", rng.standard_normal((len(manifest), 64)).astype(np.float32), manifest)
+    say(f"{len(query)} queries, gallery of {len(gallery)}, {pictures.shape[1]} px")
+    ways = {"pixels, 32 x 32, normalised": pixel_features(pictures)}
+    ways |= {f"an untrained network, seed {seed}": untrained_features(pictures, seed) for seed in range(3)}
+    ways["`builtin:street`"] = tower_features(manifest, "builtin:street", None, np.arange(len(manifest)))
+    ways["chance"] = np.random.default_rng(0).standard_normal((len(manifest), 64)).astype(np.float32)
+    columns = ["nearest neighbour on", "median error", "within 25 m", "within 100 m", "right city"]
+    rows = [report(name, features, manifest) for name, features in ways.items()]
+    write_table(args.out, "neighbours", columns, rows)
 
 
 def semivariogram(args: argparse.Namespace) -> None:
-    """Print nugget, sill and range of each manifest, and its bins."""
-    print("| photographs | used | nugget | sill | range | gamma by distance |\n|---|---|---|---|---|---|")
+    """Write nugget, sill and range of each manifest, and its bins."""
+    rows_of_table = []
     for path in (args.manifest, *args.beside):
         manifest = read_manifest(path)
         positions = manifest.positions_deg
@@ -122,8 +122,11 @@ def semivariogram(args: argparse.Namespace) -> None:
         )
         fitted = fit_semivariogram(bins, "exponential", _PLACE_M)
         curve = ", ".join(f"{lag:.0f} m {gamma:.2f}" for lag, gamma in zip(bins.lag_m, bins.gamma, strict=True))
-        figures = f"{fitted.nugget:.2f} | {fitted.sill:.2f} | {fitted.range_m:.1f} m"
-        print(f"| {path.name} | {len(rows):,} | {figures} | {curve} |", flush=True)
+        figures = [f"{fitted.nugget:.2f}", f"{fitted.sill:.2f}", f"{fitted.range_m:.1f} m"]
+        rows_of_table.append([path.name, f"{len(rows):,}", *figures, curve])
+        say(" | ".join(rows_of_table[-1]))
+    columns = ["photographs", "used", "nugget", "sill", "range", "gamma by distance"]
+    write_table(args.out, "semivariogram", columns, rows_of_table)
 
 
 def held_out(args: argparse.Namespace) -> None:
@@ -177,7 +180,7 @@ def _length(offsets_m: np.ndarray) -> np.ndarray:
 
 def main() -> None:
     """Measure the data sets named on the command line."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = new_parser(__doc__)
     parts = parser.add_subparsers(required=True)
     part = parts.add_parser("neighbours")
     part.add_argument("manifest", type=Path)

@@ -10,13 +10,13 @@ preprocessing and towers in one thread; the median of 32). The answer is the can
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from pathlib import Path
 
 import numpy as np
 import torch
+from common import new_parser, write_table
 from jaxtyping import Float32, Float64
 
 from swclip.cli.options import RecipeOptions
@@ -32,11 +32,12 @@ from swclip.models.whitening import Whitening, joined_units
 from swclip.training.config import load_recipe
 
 _TIMED = 32
+COLUMNS = ("tower", "features", "queries", "median", "mean", "within 25 m", "within 100 m", "a photograph")
 
 
 def main() -> None:
     """Measure one combination of towers."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--splits", type=Path, nargs="+", required=True)
     parser.add_argument("--image-tower", nargs="+", required=True)
@@ -69,13 +70,13 @@ def main() -> None:
             ways[f"whitened, {whitening.dimensions}"] = whitening(features)
         for name, vectors in ways.items():
             errors_m.setdefault(name, []).append(nearest_errors_m(vectors, manifest, splits))
+    rows = []
     for name, parts in errors_m.items():
         error_m = np.concatenate(parts)
         near = [f"{100 * np.mean(error_m <= limit):.1f} %" for limit in (25.0, 100.0)]
-        print(
-            f"| {model.config.image.name} | {name} | {len(error_m)} | {np.median(error_m):.1f} m | "
-            f"{error_m.mean():.0f} m | {' | '.join(near)} | {milliseconds:.0f} ms |"
-        )
+        middle = [f"{np.median(error_m):.1f} m", f"{error_m.mean():.0f} m"]
+        rows.append([model.config.image.name, name, str(len(error_m)), *middle, *near, f"{milliseconds:.0f} ms"])
+    write_table(options.out, "towers", COLUMNS, rows)
 
 
 def nearest_errors_m(

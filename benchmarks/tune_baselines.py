@@ -14,7 +14,6 @@ for `swclip benchmark --systems OUT/recipes/geoclip.toml ...` with the same --se
 
 from __future__ import annotations
 
-import argparse
 import hashlib
 import json
 import sys
@@ -24,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import tomli_w
+from common import new_parser
 
 from swclip.data.manifest import Manifest, read_manifest
 from swclip.data.splits import Splits, indices, read_splits
@@ -218,10 +218,9 @@ def _text(values: Setting) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the search."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, out_required=True)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--splits", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--systems", nargs="+", default=list(GRIDS))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="assignments")

@@ -4,17 +4,14 @@
 
 Embeds a batch of the manifest's photographs and back-propagates through the trained blocks: from pixels, as without
 stored tokens, and from tokens on disk, as with them. The ways are timed in turn, each with decoded pixels in memory, so
-that the difference is that of the frozen blocks alone. Prints the medians as JSON, with the time in which the tokens of
+that the difference is that of the frozen blocks alone. Reports the medians, with the time in which the tokens of
 a photograph are computed, once, and their size. Times are those of the processor, on one thread: they do not depend on
 what else runs on the machine.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -23,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from common import new_parser, table_of_figures, write_results
 from torch import Tensor
 
 from swclip.data.manifest import read_manifest
@@ -36,7 +34,7 @@ from swclip.training.inputs import PhotographSource
 
 def main() -> None:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--image-tower", required=True)
     parser.add_argument("--size-px", type=int)
@@ -97,8 +95,7 @@ def main() -> None:
         "seconds a photograph, once": round(once, 4),
         "seconds a photograph and step": {name: round(statistics.median(v), 4) for name, v in times.items()},
     }
-    json.dump(report, sys.stdout, indent=2)
-    print()
+    write_results(options.out, "tuned_blocks", report, table_of_figures(report))
 
 
 if __name__ == "__main__":

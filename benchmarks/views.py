@@ -19,6 +19,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from common import new_parser, write_results
+
 from swclip.calibration.posterior_config import read_posterior
 from swclip.comparison.compare import compare
 from swclip.comparison.document import Difference
@@ -27,7 +29,6 @@ from swclip.data.splits import Splits, read_splits
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
 from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.result import Evaluation
-from swclip.files import atomic_file, write_json
 from swclip.gallery.hubness import read_bank
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import load_model
@@ -51,10 +52,9 @@ FIGURES = {"median": "error_m", "mean": "error_m", "25": "accuracy_within_m", "1
 
 def main() -> None:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, out_required=True)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--splits", type=Path, required=True)
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch-size", type=int, default=128)
@@ -90,11 +90,7 @@ def main() -> None:
         "absent_is_image_alone": harmless,
         "table": table,
     }
-    write_json(options.out / "views.json", document)
-    text = markdown(table, harmless)
-    with atomic_file(options.out / "views.md") as beside:
-        beside.write_text(text, encoding="utf-8")
-    print(text)
+    write_results(options.out, "views", document, markdown(table, harmless))
 
 
 def measure(

@@ -51,7 +51,7 @@ def test_write_only_builds_the_page_from_existing_results(
     write_json(report, compared(made_up, {"clip": (0,)}).as_dict())
     (tmp_path / "dino").mkdir()
     arguments = ["proof.py", "wuhan", f"--manifest={tmp_path / 'somewhere'}", f"--image-tower={tmp_path / 'dino'}"]
-    arguments += [f"--work={tmp_path / 'work'}", f"--docs={tmp_path / 'docs'}", "--write-only", "--only", "new"]
+    arguments += [f"--work={tmp_path / 'work'}", f"--out={tmp_path / 'docs'}", "--write-only", "--only", "new"]
     monkeypatch.setattr(sys, "argv", [*arguments, "--systems", "clip", "sw-clip-template"])
     monkeypatch.setattr(proof, "recipe_names", lambda: ["clip", "sw-clip-template"])
     proof.main()

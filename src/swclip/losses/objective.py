@@ -43,8 +43,8 @@ class ObjectiveConfig:
         rank_n_contrast: Rank-N-Contrast on the photographs; omitted at weight 0.
         image_geography: AddressCLIP's image-geography matching; omitted at weight 0.
         symmetric: Both directions of the contrast; False for photograph to location only, as in GeoCLIP.
-        tile: Side of the tiles in which contrast and neighbourhood of a large batch are computed; `auto`: tiles from a
-            million pairs on; 0: never. The other terms have whole matrices.
+        tile: Side of the tiles in which contrast and neighbourhood of a large batch are computed; `auto`: tiles above
+            512 x 512 pairs (1024 x 1024 on a GPU); 0: never. The other terms have whole matrices.
 
     Raises:
         ConfigError: `robust` has a form and `symmetric` is False.

@@ -69,7 +69,8 @@ class SpatialContrastiveLoss(nn.Module):
         symmetric: Both directions; False for photograph to location only.
         reduction: `mean`, or `none` for one value per local photograph.
         tile: Side of the tiles in which the matrices of a large batch are computed: memory then grows with the batch
-            and not with its square, and values agree within 1e-5. `auto`: tiles from a million pairs on; 0: never.
+            and not with its square, and values agree within 1e-5. `auto`: tiles above 512 x 512 pairs (1024 x 1024 on
+            a GPU); 0: never.
 
     Raises:
         ConfigError: An option has a value that cannot work.

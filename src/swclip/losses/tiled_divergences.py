@@ -16,6 +16,7 @@ References:
 
 from __future__ import annotations
 
+import math
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -28,8 +29,8 @@ from swclip.losses.pair_tiles import PairKernel, PairTiles
 
 TileSize = int | Literal["auto"]
 
-_AUTO_PAIRS = 1024 * 1024
-"""Pairs of a batch from which `auto` computes it in tiles."""
+_AUTO_PAIRS = {"cpu": 512 * 512, "cuda": 1024 * 1024}
+"""Most pairs of a batch that `auto` computes whole. Other devices may lack float64: whole matrices at all sizes."""
 
 _CPU_TILE, _GPU_TILE = 512, 4096
 """Sides of a tile: on a CPU it fits into the cache of a core; a GPU needs more work for each launch."""
@@ -45,14 +46,14 @@ def tile_size(tile: TileSize, rows: int, columns: int, device: torch.device) -> 
     """Side of the tiles for a batch; 0 for whole matrices.
 
     Args:
-        tile: The side; `auto` for tiles from about a million pairs on.
+        tile: The side; `auto` for tiles from more than 512 x 512 pairs on, 1024 x 1024 on a GPU.
         rows: Number of rows.
         columns: Number of columns.
         device: Device of the embeddings.
     """
     if tile != "auto":
         return tile
-    if rows * columns < _AUTO_PAIRS or device.type not in ("cpu", "cuda"):  # others may lack float64
+    if rows * columns <= _AUTO_PAIRS.get(device.type, math.inf):
         return 0
     return _CPU_TILE if device.type == "cpu" else _GPU_TILE
 
