@@ -18,7 +18,7 @@ from swclip.connectors.stand_in import StandIn
 from swclip.connectors.stand_in_shapes import Faults, Photographs
 from swclip.data.manifest import read_manifest
 from swclip.data.splits import read_splits
-from swclip.errors import ConfigError, InputError, ServiceError
+from swclip.errors import ConfigError, InputError, ServiceError, SwclipError
 from swclip.experiments import plan as plans
 from swclip.experiments.run import experiment
 from swclip.synthetic.generate import generate
@@ -166,6 +166,45 @@ def test_a_plan_states_photographs_bytes_and_hours_and_downloads_nothing(
     assert stages["download"].hours == pytest.approx(PER_CITY / 20.0 / 3600.0)
     with pytest.raises(InputError, match=r"Paris: Panoramax has no photograph of this area"):
         plan.raise_problems()
+
+
+def test_a_tower_that_cannot_be_had_is_told_before_the_download(
+    photographs: Photographs, files: Path, tmp_path: Path
+) -> None:
+    lacking = f'base = "{files / "two.toml"}"\n[systems.set]\n"model.image.tower" = "{tmp_path / "none"}"\n'
+    (tmp_path / "lacking.toml").write_text(lacking)
+    with StandIn(photographs) as server:
+        options: dict[str, Any] = {"endpoint": server.address, "politeness": QUICK}
+        planned = experiment(tmp_path / "lacking.toml", tmp_path / "out", dry_run=True, **options).plan
+        assert planned is not None
+        assert planned.photographs == PER_CITY
+        assert set(planned.problems) == {"Paris", "sw-clip"}
+        with pytest.raises(SwclipError, match=r"sw-clip: .*none"):
+            planned.raise_problems()
+        with pytest.raises(SwclipError, match="none"):
+            experiment(tmp_path / "lacking.toml", tmp_path / "out", **options)
+        assert not server.pictures
+
+
+@pytest.mark.parametrize("service", ["mapillary", "kartaview"])
+def test_an_experiment_on_another_service(
+    service: str, photographs: Photographs, files: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MAPILLARY_TOKEN", "t")
+    one = (files / "two.toml").read_text().split("[[areas]]")
+    text = "[[areas]]".join([f'{one[0]}service = "{service}"\n', one[1], *one[2:]])
+    text = text.replace('base = "tiny.toml"', f'base = "{files / "tiny.toml"}"')
+    text = text.replace('"Paris"\nnear = [48.8566, 2.3522]', '"Bristol"\nnear = [51.4550, -2.5930]')
+    text += '[systems]\nnames = ["nearest-neighbour"]\n[photographs]\npositions = "computed"\n'
+    (tmp_path / "other.toml").write_text(text)
+    with StandIn(photographs, service) as server:
+        result = experiment(tmp_path / "other.toml", tmp_path / "out", endpoint=server.address, politeness=QUICK)
+    assert result.manifest is not None
+    assert result.manifest.frame["city"].value_counts().to_dict() == {"Leeds": PER_CITY, "Bristol": PER_CITY}
+    assert result.manifest.frame["computed_lat_deg"].notna().any()
+    assert result.benchmarks is not None
+    assert list(result.benchmarks) == ["known-places"]
+    assert "CC-BY-SA-4.0" in (tmp_path / "out" / "experiment.html").read_text()
 
 
 def test_a_city_without_photographs_or_answers_is_an_error_after_the_others_were_fetched(

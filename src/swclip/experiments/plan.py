@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from swclip.connectors.area import RequestedArea
 from swclip.connectors.fetch import SERVICES, FetchResult, Politeness, fetch
 from swclip.connectors.search import Plan
@@ -48,7 +50,7 @@ class ExperimentPlan:
 
     Attributes:
         areas: What will be fetched of each city.
-        problems: Cities without a plan, and why.
+        problems: Cities without a plan, and systems that cannot be trained, and why.
         hours: Duration by stage; evaluation is not included.
     """
 
@@ -76,7 +78,7 @@ class ExperimentPlan:
         if self.problems:
             kinds = {type(error) for error in self.problems.values()}
             kind = kinds.pop() if len(kinds) == 1 else ServiceError
-            raise kind("\n".join(f"{city}: {error}" for city, error in self.problems.items()))
+            raise kind("\n".join(f"{name}: {error}" for name, error in self.problems.items()))
 
 
 def plan_experiment(
@@ -114,10 +116,24 @@ def plan_experiment(
         except (InputError, ServiceError) as error:
             problems[area.city] = error
     plan = ExperimentPlan(areas, problems, [])
-    if not areas:
-        return plan
-    with _silent_log():
-        return ExperimentPlan(areas, problems, _hours(experiment, plan, device))
+    if areas:
+        with _silent_log():
+            plan.hours.extend(_hours(experiment, plan, device))
+    return plan
+
+
+def check_models(experiment: Experiment) -> None:
+    """Make the models of all systems once, so that a tower that cannot be had is no surprise after the download.
+
+    Raises:
+        SwclipError: A model cannot be made.
+    """
+    from swclip.models.locator_model import LocatorModel
+    from swclip.training.config import load_recipe
+
+    for name in experiment.trained:
+        config = load_recipe(name, experiment.overrides)
+        LocatorModel.create(config.model, np.array([[51.5, -0.1], [51.6, -0.1]]), config.seed)
 
 
 def fetch_area(
@@ -171,7 +187,11 @@ def _hours(experiment: Experiment, plan: ExperimentPlan, device: str) -> list[Ho
             )
         )
         for name in experiment.trained:
-            measured = probe.training(name, device)
+            try:
+                measured = probe.training(name, device)
+            except SwclipError as error:
+                plan.problems[name] = error
+                continue
             if measured.features_s and not any(one.stage == "image features" for one in hours):
                 hours.append(
                     Hours(
@@ -263,7 +283,6 @@ def _silent_log() -> Iterator[None]:
 
 
 def _decode_s(path: Path) -> float:
-    import numpy as np
     from PIL import Image
 
     from swclip.imaging.decode import decode_photograph

@@ -20,7 +20,7 @@ from swclip.data.splits import Splits, leakage_path, read_splits
 from swclip.errors import ConfigError, InputError, ServiceError
 from swclip.experiments.description import Experiment, SplitTable, read_experiment
 from swclip.experiments.page import write_experiment_page
-from swclip.experiments.plan import DATA, ExperimentPlan, fetch_area, plan_experiment
+from swclip.experiments.plan import DATA, ExperimentPlan, check_models, fetch_area, plan_experiment
 from swclip.files import file_stem, read_json, write_json
 from swclip.locks import sole_holder
 from swclip.progress import step_progress
@@ -109,6 +109,7 @@ def experiment(
             "made_with": {**versions(), "command": command, "endpoint": endpoint},
             "experiment": described.model_dump(mode="json"),
         }
+        check_models(described)
         manifests = _fetched(described, folder, record, progress, announce, options)
         manifest = _merged(manifests, folder, progress, announce)
         record["photographs"] = {"number": len(manifest), "digest": manifest.digest}
