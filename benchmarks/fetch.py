@@ -23,7 +23,7 @@ from common import new_parser, say, write_table
 
 from swclip.connectors.area import requested_area
 from swclip.connectors.catalogue import CATALOGUE_NAME, Catalogue
-from swclip.connectors.dataset import write_fetched
+from swclip.connectors.dataset import Description, write_fetched
 from swclip.connectors.fetch import Politeness, fetch
 from swclip.connectors.panoramax import Panoramax
 from swclip.connectors.stand_in import StandIn
@@ -50,7 +50,7 @@ def client(step: str, address: str, out: Path) -> None:
             for item in catalogue.to_download():
                 catalogue.outcome(item.id, "done", None, None, result)
             entered = time.perf_counter()
-            write_fetched(catalogue, out, Panoramax, "recorded", None, {})
+            write_fetched(catalogue, out, Panoramax, Description(), {}, max_pixels=100_000_000)
             begun += entered - begun  # entering them is not a part of fetch
     else:
         polite = Politeness(per_second=0.0)

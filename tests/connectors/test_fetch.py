@@ -216,6 +216,15 @@ def test_killed_twenty_times_the_end_is_the_same(tmp_path: Path) -> None:
     assert len(read_manifest(tmp_path / "killed")) > 0.9 * COUNT
 
 
+def test_a_folder_in_which_nothing_was_found_takes_another_request(photographs: Photographs, tmp_path: Path) -> None:
+    with StandIn(Photographs(photographs.records[:0])) as server, pytest.raises(InputError, match="has no photograph"):
+        fetched(server, tmp_path / "out")
+    with StandIn(photographs) as server:
+        assert fetched(server, tmp_path / "out", bbox="-1.56,53.79,-1.54,53.81").photographs > 0
+        with pytest.raises(ConfigError, match="begun with another area"):
+            fetched(server, tmp_path / "out")
+
+
 def test_a_complete_data_set_is_not_fetched_again_and_an_update_adds_what_is_new(tmp_path: Path) -> None:
     early, late = Photographs.generated(60, LEEDS), Photographs.generated(90, LEEDS)
     moved = Photographs([*early.records[5:], *(replace(r, sequence="new") for r in late.records[60:])])

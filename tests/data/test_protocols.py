@@ -323,9 +323,9 @@ def test_an_invalid_value_is_named(protocol: Any, options: dict[str, Any], messa
 @pytest.mark.parametrize(
     ("protocol", "cities", "places", "options", "message"),
     [
-        ("known-places", 1, 1, {}, "1 places to draw from, too few"),
+        ("known-places", 1, 1, {}, "places to draw from: only one is there, too few"),
         ("new-streets", 1, 30, {"block_m": 5000.0}, "blocks of 5000 m.*smaller than 5000"),
-        ("new-streets", 1, 30, {"buffer_m": 5000.0}, "0 blocks|no photographs"),
+        ("new-streets", 1, 30, {"buffer_m": 5000.0}, "there are 0|no photographs"),
         ("new-city", 1, 30, {}, "at least two.*only 'Bath'"),
         ("new-city", 2, 30, {"city": "Atlantis"}, "'Atlantis' is not in the manifest; it has Bath, Leeds"),
     ],

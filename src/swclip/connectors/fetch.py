@@ -261,14 +261,16 @@ def _endpoint(address: str) -> str:
 
 
 def _check_request(catalogue: Catalogue, request: Mapping[str, Any], folder: Path) -> None:
-    """Store the request of a new folder, or compare it with that of an earlier run.
+    """Store the request of a new folder, or compare it with that of an earlier run that found photographs.
 
     Raises:
         ConfigError: They differ.
     """
     plain = json.loads(json.dumps(request))
     before = catalogue.get("request")
-    if before is None:
+    if before is None or catalogue.value("count(*)") == 0:  # a run that found nothing, such as at a wrong address
+        if plain != before:
+            catalogue.put(search=None)
         stamp = os.environ.get("SOURCE_DATE_EPOCH")
         day = datetime.fromtimestamp(int(stamp) if stamp else time.time(), UTC).date()
         catalogue.put(request=plain, begun=day.isoformat())

@@ -229,7 +229,8 @@ def draw_by_city(
     if share == 0.0:
         return units[:0]
     if len(units) - max(1, round(share * len(units))) < 1:
-        raise InputError(f"there are {len(units)} {unit} to draw from, too few for a share of {share:g}; {hint}.")
+        few = "only one is there" if len(units) == 1 else f"there are {len(units)}"
+        raise InputError(f"{unit} to draw from: {few}, too few for a share of {share:g}; {hint}.")
     drawn = [rng.permutation(of_city)[:count] for of_city, count in _quota_by_city(units, city_of_unit, share)]
     return np.sort(np.concatenate(drawn))
 
