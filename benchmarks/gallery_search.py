@@ -1,31 +1,32 @@
-"""Searches of a gallery's embeddings compared: faiss flat and HNSW, a matrix product, and Lance's index.
+"""Searches of embeddings compared: a matrix product, HNSW of faiss, usearch and Lance, and the index of a gallery.
 
-    pip install faiss-cpu
+    pip install faiss-cpu usearch
     python benchmarks/gallery_search.py --sizes 100000 1000000 --out results/gallery-search
-    python benchmarks/gallery_search.py --sizes 100000 1000000 --real RUN MANIFEST --out results/gallery-search-real
+    python benchmarks/gallery_search.py --sizes 100000 --features features.npy --out results/gallery-search-real
 
-Without `--real` the vectors are synthetic (`made_up.towns`), and queries are some of them with as much noise as
-signal. With it, the pooled features of a manifest's photographs by the image tower of a run are reduced to D
-dimensions (PCA), a fifth of the photographs are queries, and the others are multiplied (`made_up.multiplied`).
+Without `--features` the vectors are synthetic (`made_up.towns`), and queries are some with as much noise as signal.
+With it (a .npy of image features, a row each) these are reduced to D dimensions (PCA), a fifth of the photographs are
+queries, and the others are multiplied (`made_up.multiplied`).
 
-Each search runs in a separate process, with the same vectors and queries, one after another. Reported are the time of
-its preparation, milliseconds per query one by one and in batches of 64 (wall clock, median, and CPU, mean: on a loaded
-machine only the latter are comparable), recall against the matrix product, private memory of the process afterwards,
-bytes on disk, and the load of the machine. Finished searches are kept in OUT and not run again. Writes
-gallery-search.json and gallery-search.md.
+Each way runs in a separate process, with the same vectors and queries, one after another, and is searched with several
+efforts. Reported are the time of its preparation, milliseconds per query one by one and in batches of 64 (wall clock,
+median, and CPU, mean: on a loaded machine only the latter are comparable), recall against the matrix product, private
+memory of the process afterwards, bytes on disk, and the load of the machine. Finished ways are kept in OUT and not run
+again. `large_index.py` measures the index of a gallery with millions of rows. Writes gallery-search.json and
+gallery-search.md.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import multiprocessing
 import os
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,15 +36,20 @@ from made_up import multiplied, noisy_queries, towns, unit
 
 from swclip.files import write_json
 from swclip.gallery import ann
+from swclip.gallery.index_build import build_index
+from swclip.gallery.vector_index import Effort, VectorIndex
 
-TOP, BATCH = 100, 64
-EF_SEARCH, HNSW_LINKS, EF_CONSTRUCTION = 64, 32, 40
+TOP, BATCH, ROWS = 100, 64, 50_000
+EF_SEARCH, HNSW_LINKS, EF_CONSTRUCTION = (128, 512, 1024), 32, 64
 
 Search = Callable[[np.ndarray], np.ndarray]
 """(Q, D) queries to (Q, up to TOP) rows, best first; -1 for none."""
 
+Searches = dict[str, Search]
+"""By effort."""
 
-def product(vectors: np.ndarray, folder: Path) -> Search:
+
+def product(vectors: np.ndarray, folder: Path) -> Searches:
     """The product of queries and vectors, and the best of each row."""
     in_memory = np.array(vectors)
 
@@ -52,55 +58,115 @@ def product(vectors: np.ndarray, folder: Path) -> Search:
         best = np.argpartition(-scores, TOP, axis=1)[:, :TOP]
         return np.take_along_axis(best, np.argsort(-np.take_along_axis(scores, best, axis=1), axis=1), axis=1)
 
-    return search
+    return {"": search}
 
 
-def faiss_flat(vectors: np.ndarray, folder: Path) -> Search:
-    """faiss.IndexFlatIP."""
+def faiss_hnsw(vectors: np.ndarray, folder: Path) -> Searches:
+    """faiss.IndexHNSWSQ of float16."""
     import faiss
 
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(np.asarray(vectors))
-    return lambda queries: np.asarray(index.search(queries, TOP)[1])
+    dim = vectors.shape[1]
+    index = faiss.IndexHNSWSQ(dim, faiss.ScalarQuantizer.QT_fp16, HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
+    index.hnsw.efConstruction = EF_CONSTRUCTION
+    index.train(np.array(vectors[:1000]))
+    for start in range(0, len(vectors), ROWS):
+        index.add(np.array(vectors[start : start + ROWS]))
+
+    def search(queries: np.ndarray, effort: int) -> np.ndarray:
+        return np.asarray(index.search(queries, TOP, params=faiss.SearchParametersHNSW(efSearch=effort))[1])
+
+    return {f"efSearch {effort}": partial(search, effort=effort) for effort in EF_SEARCH}
 
 
-def faiss_hnsw(vectors: np.ndarray, folder: Path) -> Search:
-    """faiss.IndexHNSWFlat with 32 links, efConstruction 40 (the default of faiss), efSearch 64."""
+def usearch_hnsw(vectors: np.ndarray, folder: Path) -> Searches:
+    """usearch.Index of float16."""
+    from usearch.index import Index
+
+    index = Index(
+        ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=HNSW_LINKS, expansion_add=EF_CONSTRUCTION
+    )
+    for start in range(0, len(vectors), ROWS):
+        rows = np.array(vectors[start : start + ROWS])
+        index.add(np.arange(start, start + len(rows)), rows, threads=1)
+
+    def search(queries: np.ndarray, effort: int) -> np.ndarray:
+        index.expansion_search = effort
+        return index.search(queries, TOP, threads=1).keys.astype(np.int64).reshape(len(queries), -1)
+
+    return {f"expansion {effort}": partial(search, effort=effort) for effort in EF_SEARCH}
+
+
+def lance_hnsw(vectors: np.ndarray, folder: Path) -> Searches:
+    """A Lance table on disk, with an index of partitions of HNSW graphs of 8 bits a number."""
+    from lancedb.index import HnswSq
+
+    table, number = written(vectors, folder)
+    config = HnswSq(distance_type="dot", num_partitions=max(1, len(vectors) // 100_000), m=20, ef_construction=150)
+    table.create_index("embedding", config=config)
+
+    def search(queries: np.ndarray, effort: int) -> np.ndarray:
+        found = []
+        for query in queries:
+            builder: Any = table.search(query, vector_column_name="embedding").distance_type("dot").limit(TOP)
+            builder = builder.ef(effort).refine_factor(2)
+            found.append(builder.select(["_distance"]).with_row_id(True).to_arrow()[ann.ROW_ID].to_numpy())
+        return number(np.stack(found).astype(np.int64))
+
+    return {f"ef {effort}": partial(search, effort=effort) for effort in EF_SEARCH[1:]}
+
+
+def lance_scan(vectors: np.ndarray, folder: Path) -> Searches:
+    """A Lance table on disk, read completely."""
+    table, number = written(vectors, folder)
+    return {"": lambda queries: number(ann.exact_search(table, "embedding", queries, TOP).row_ids)}
+
+
+def gallery_index(vectors: np.ndarray, folder: Path) -> Searches:
+    """A Lance table on disk with `swclip.gallery.vector_index`."""
+    table, number = written(vectors, folder)
+    build_index(folder / "index", table, "embedding")
+    index = VectorIndex.open(folder / "index", table, "embedding", ann.row_ids_of(table, "embedding"))
+    assert index is not None
+
+    def search(queries: np.ndarray, effort: Effort) -> np.ndarray:
+        return number(index.search(queries, TOP, effort).row_ids)
+
+    return {f"{probes} probes": partial(search, effort=Effort(probes)) for probes in (16, 32, 64, 128)}
+
+
+def codes(vectors: np.ndarray, folder: Path, bits: int, rotated: bool) -> Searches:
+    """Partitions and RaBitQ codes of faiss, and the best of them compared in float16, all in memory."""
     import faiss
 
-    index = faiss.IndexHNSWFlat(vectors.shape[1], HNSW_LINKS, faiss.METRIC_INNER_PRODUCT)
-    index.hnsw.efConstruction, index.hnsw.efSearch = EF_CONSTRUCTION, EF_SEARCH
-    index.add(np.asarray(vectors))
-    return lambda queries: np.asarray(index.search(queries, TOP)[1])
+    dim, partitions = vectors.shape[1], max(1, 2 * int(len(vectors) ** 0.5))
+    centroids = faiss.IndexFlatIP(dim)
+    index = faiss.IndexIVFRaBitQFastScan(centroids, dim, partitions, faiss.METRIC_INNER_PRODUCT, 32, True, bits)
+    index.qb, index.cp.niter, index.cp.max_points_per_centroid = 8, 8, 40
+    compared = faiss.IndexScalarQuantizer(dim, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
+    turn = np.linalg.qr(np.random.default_rng(0).standard_normal((dim, dim)))[0] if rotated else np.eye(dim)
+    turn = turn.astype(np.float32)
+    sample = np.sort(np.random.default_rng(0).choice(len(vectors), min(len(vectors), 40 * partitions), replace=False))
+    for part in (index, compared):
+        part.train(vectors[sample] @ turn)
+        for start in range(0, len(vectors), ROWS):
+            part.add(np.array(vectors[start : start + ROWS]) @ turn)
+    both = faiss.IndexRefine(index, compared)
+
+    def search(queries: np.ndarray, times: int) -> np.ndarray:
+        params = faiss.IndexRefineSearchParameters(
+            k_factor=float(times), base_index_params=faiss.SearchParametersIVF(nprobe=64)
+        )
+        return np.asarray(both.search(queries @ turn, TOP, params=params)[1])
+
+    return {f"{times * TOP} compared": partial(search, times=times) for times in (4, 10)}
 
 
-def lance(vectors: np.ndarray, folder: Path, kind: ann.IndexKind | None = None) -> Search:
-    """A Lance table on disk, with `ann.build_index` or without an index; another process writes it."""
-    writer = multiprocessing.get_context("spawn").Process(target=write_lance, args=(vectors.filename, folder, kind))
-    writer.start()
-    writer.join()
-    os.environ.setdefault("LANCE_LOG", "error")
-    import lancedb
-
-    table = lancedb.connect(folder).open_table("entries")
-    scan = table.search().select(["number"]).with_row_id(True).to_arrow()
-    ids, number = scan[ann.ROW_ID].to_numpy().astype(np.int64), scan["number"].to_numpy()
-    order = np.argsort(ids)
-
-    def search(queries: np.ndarray) -> np.ndarray:
-        row_ids = ann.search(table, "embedding", queries, TOP).row_ids
-        return np.asarray(number[order[np.searchsorted(ids, row_ids, sorter=order)]])
-
-    return search
-
-
-def write_lance(path: str, folder: Path, kind: ann.IndexKind | None) -> None:
-    """Write the vectors of a file as a Lance table, with its index."""
+def written(vectors: np.ndarray, folder: Path) -> tuple[Any, Callable[[np.ndarray], np.ndarray]]:
+    """Write vectors as a Lance table; the table, and a function from its row ids to rows of the vectors."""
     os.environ.setdefault("LANCE_LOG", "error")
     import lancedb
     import pyarrow as pa
 
-    vectors = np.load(path, mmap_mode="r")
     schema = pa.schema([("number", pa.int64()), ("embedding", pa.list_(pa.float32(), vectors.shape[1]))])
 
     def batches() -> Iterator[pa.RecordBatch]:
@@ -111,17 +177,22 @@ def write_lance(path: str, folder: Path, kind: ann.IndexKind | None) -> None:
 
     reader = pa.RecordBatchReader.from_batches(schema, batches())
     table = lancedb.connect(folder).create_table("entries", reader)
-    if kind is not None:
-        ann.build_index(table, "embedding", kind)
+    scan = ann.rows(table, ["number"])
+    ids, number = scan[ann.ROW_ID].to_numpy().astype(np.int64), scan["number"].to_numpy()
+    order = np.argsort(ids)
+    return table, lambda row_ids: np.asarray(number[order[np.searchsorted(ids, row_ids, sorter=order)]])
 
 
-WAYS: dict[str, Callable[[np.ndarray, Path], Search]] = {
+WAYS: dict[str, Callable[[np.ndarray, Path], Searches]] = {
     "matrix product": product,
-    "faiss flat": faiss_flat,
     "faiss HNSW": faiss_hnsw,
-    "Lance, no index": lance,
-    "Lance, index of bits": lambda *arguments: lance(*arguments, kind="bits"),
-    "Lance, index of vectors": lambda *arguments: lance(*arguments, kind="vectors"),
+    "usearch HNSW": usearch_hnsw,
+    "Lance HNSW": lance_hnsw,
+    "Lance, no index": lance_scan,
+    "index of a gallery": gallery_index,
+    "codes of 1 bit": partial(codes, bits=1, rotated=False),
+    "codes of 2 bits": partial(codes, bits=2, rotated=False),
+    "codes of 1 bit, rotated": partial(codes, bits=1, rotated=True),
 }
 
 
@@ -132,7 +203,7 @@ def main() -> None:
     parser.add_argument("--dim", type=int, default=512)
     parser.add_argument("--queries", type=int, default=128)
     parser.add_argument("--singly", type=int, default=32, help="number of queries that are searched one by one")
-    parser.add_argument("--real", nargs=2, metavar=("RUN", "MANIFEST"))
+    parser.add_argument("--features", type=Path)
     parser.add_argument("--ways", nargs="+", choices=list(WAYS), default=list(WAYS))
     parser.add_argument("--worker", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -152,7 +223,7 @@ def main() -> None:
                 done = subprocess.run(
                     [*command, "--worker", str(made), way], stdout=subprocess.PIPE, check=True, text=True
                 )
-                write_json(kept, {"size": size, "way": way, **json.loads(done.stdout)})
+                write_json(kept, [{"size": size, "way": way, **result} for result in json.loads(done.stdout)])
     write_report(options.out)
 
 
@@ -160,62 +231,65 @@ def prepare(folder: Path, size: int, options: argparse.Namespace) -> None:
     """Write vectors, queries and the true best rows."""
     folder.mkdir(exist_ok=True)
     vectors, _, _ = towns(size, options.dim)
-    if options.real:
-        features = real_features(*options.real, options.dim)
+    if options.features:
+        features = reduced(options.features, options.dim)
         aside = np.arange(len(features)) % 5 == 0
         vectors = multiplied(features[~aside], size)
         queries = features[aside][: options.queries]
     else:
         queries = noisy_queries(vectors, options.queries, 1.0)
-    truth = np.concatenate([product(vectors, folder)(part) for part in np.array_split(queries, 4)])
+    exact = product(vectors, folder)[""]
+    truth = np.concatenate([exact(part) for part in np.array_split(queries, 4)])
     np.save(folder / "vectors.npy", vectors)
     np.save(folder / "queries.npy", queries)
     np.save(folder / "truth.npy", truth)
 
 
-def real_features(run: str, manifest_path: str, dim: int) -> np.ndarray:
-    """Pooled features of a manifest's photographs, reduced to D dimensions by their principal components."""
-    from swclip.data.manifest import read_manifest
-    from swclip.models.feature_cache import FeatureCache
-    from swclip.models.locator_model import load_model
-
-    manifest = read_manifest(manifest_path)
-    features = unit(FeatureCache().features(load_model(run), manifest.image_paths))
+def reduced(path: Path, dim: int) -> np.ndarray:
+    """Image features in D dimensions."""
+    features = unit(np.load(path).astype(np.float32))
     centred = features - features.mean(axis=0)
     return unit(centred @ np.linalg.svd(centred, full_matrices=False)[2][:dim].T)
 
 
-def measured(folder: Path, way: str, singly: int) -> dict[str, object]:
-    """Prepare one search and time it."""
+def measured(folder: Path, way: str, singly: int) -> list[dict[str, object]]:
+    """Prepare one way and time it with each effort."""
     vectors = np.load(folder / "vectors.npy", mmap_mode="r")
     queries, truth = (np.load(folder / f"{name}.npy") for name in ("queries", "truth"))
     load = os.getloadavg()[0]
+    results: list[dict[str, object]] = []
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         before_mb = private_mb()
-        search, ready = timed(lambda: WAYS[way](vectors, Path(scratch)))
-        search(queries[:2])
-        single = [timed(lambda at=at: search(queries[at : at + 1]))[1] for at in range(singly)]
-        parts, many = [], []
-        for start in range(0, len(queries), BATCH):
-            rows, took = timed(lambda start=start: search(queries[start : start + BATCH]))
-            parts.append(rows)
-            many.append((took[0] / len(rows), took[1] / len(rows)))
-        memory_mb = private_mb() - before_mb
+        searches, ready = timed(lambda: WAYS[way](vectors, Path(scratch)))
         disk = sum(path.stat().st_size for path in Path(scratch).rglob("*") if path.is_file())
-    answers = np.concatenate(parts)
-    return {
-        "ready_s": round(ready[0], 1),
-        "ready_cpu_s": round(ready[1], 1),
-        "one_ms": round(1e3 * float(np.median([wall for wall, _ in single])), 2),
-        "one_cpu_ms": round(1e3 * float(np.mean([cpu for _, cpu in single])), 2),
-        "batch_ms": round(1e3 * float(np.median([wall for wall, _ in many])), 2),
-        "batch_cpu_ms": round(1e3 * float(np.mean([cpu for _, cpu in many])), 2),
-        **{f"recall_at_{k}": round(recall(answers, truth, k), 4) for k in (1, 10, TOP)},
-        "memory_mb": round(memory_mb),
-        "disk_mb": round(disk / 2**20),
-        "load": [round(load, 1), round(os.getloadavg()[0], 1)],
-        "threads": os.environ.get("OMP_NUM_THREADS", "all"),
-    }
+        for effort, search in searches.items():
+            search(queries)
+            single = [timed(lambda at=at, search=search: search(queries[at : at + 1])) for at in range(singly)]
+            parts, many = [], []
+            for start in range(0, len(queries), BATCH):
+                rows, took = timed(lambda start=start, search=search: search(queries[start : start + BATCH]))
+                parts.append(rows)
+                many.append((took[0] / len(rows), took[1] / len(rows)))
+            answers = np.concatenate(parts)
+            walls = [1e3 * wall for _, (wall, _) in single]
+            results.append(
+                {
+                    "effort": effort,
+                    "ready_s": round(ready[0], 1),
+                    "ready_cpu_s": round(ready[1], 1),
+                    "one_ms": round(float(np.median(walls)), 2),
+                    "one_p99_ms": round(float(np.percentile(walls, 99)), 2),
+                    "one_cpu_ms": round(1e3 * float(np.mean([cpu for _, (_, cpu) in single])), 2),
+                    "batch_ms": round(1e3 * float(np.median([wall for wall, _ in many])), 2),
+                    "batch_cpu_ms": round(1e3 * float(np.mean([cpu for _, cpu in many])), 2),
+                    **{f"recall_at_{k}": round(recall(answers, truth, k), 4) for k in (1, 10, TOP)},
+                    "memory_mb": round(private_mb() - before_mb),
+                    "disk_mb": round(disk / 2**20),
+                    "load": [round(load, 1), round(os.getloadavg()[0], 1)],
+                    "threads": os.environ.get("OMP_NUM_THREADS", "all"),
+                }
+            )
+    return results
 
 
 def recall(rows: np.ndarray, truth: np.ndarray, k: int) -> float:
@@ -238,16 +312,18 @@ def private_mb() -> float:
 
 def write_report(out: Path) -> None:
     """Collect the finished searches."""
-    results = [json.loads(path.read_text()) for path in sorted(out.glob("*-*.json")) if path.name[0].isdigit()]
+    paths = [path for path in sorted(out.glob("*-*.json")) if path.name[0].isdigit()]
+    results = [result for path in paths for result in json.loads(path.read_text())]
     results.sort(key=lambda result: (result["size"], list(WAYS).index(result["way"])))
-    columns = ("vectors", "way", "ready s (CPU s)", "ms one by one (CPU)", "ms in batches (CPU)", "recall@1 / 10 / 100")
+    timed_columns = ("ready s (CPU s)", "ms one by one, p50 / p99 (CPU)", "ms in batches (CPU)")
+    columns = ("vectors", "way", *timed_columns, "recall@1 / 10 / 100")
     rows = [
         (
             f"{result['size']:,}",
-            result["way"],
+            f"{result['way']}, {result['effort']}".rstrip(", "),
             f"{result['ready_s']:.0f} ({result['ready_cpu_s']:.0f})",
-            f"{result['one_ms']:.1f} ({result['one_cpu_ms']:.1f})",
-            f"{result['batch_ms']:.1f} ({result['batch_cpu_ms']:.1f})",
+            f"{result['one_ms']:.2f} / {result['one_p99_ms']:.1f} ({result['one_cpu_ms']:.2f})",
+            f"{result['batch_ms']:.2f} ({result['batch_cpu_ms']:.2f})",
             " / ".join(f"{result[f'recall_at_{k}']:.3f}" for k in (1, 10, TOP)),
             f"{result['memory_mb']:,}",
             f"{result['disk_mb']:,}",

@@ -22,6 +22,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,6 +77,7 @@ def chunks(options: argparse.Namespace) -> Iterator[np.ndarray]:
             yield multiplied(features[np.arange(len(features)) % 5 != 0], size, seed=number)
 
 
+@cache
 def reduced(path: Path, dim: int) -> np.ndarray:
     """Image features in D dimensions."""
     features = unit(np.load(path).astype(np.float32))

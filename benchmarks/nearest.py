@@ -22,6 +22,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -31,6 +32,8 @@ from made_up import towns, unit
 from swclip.calibration.posterior_config import PosteriorConfig
 from swclip.gallery import ann
 from swclip.gallery.gallery import Gallery
+from swclip.gallery.index_build import build_index, tune_probes
+from swclip.gallery.vector_index import VectorIndex
 from swclip.geo.distance import haversine_m
 from swclip.retrieval.point_estimates import estimators
 from swclip.retrieval.scores import Photographed, chunks, log_probability
@@ -51,7 +54,6 @@ def main() -> None:
     parser.add_argument("--k", type=int, nargs="+", default=[32, 128, 512, 2048])
     parser.add_argument("--sample", type=int, default=ShortlistConfig.sample)
     parser.add_argument("--around", type=int, default=ShortlistConfig.around)
-    parser.add_argument("--kind", choices=["bits", "vectors"], default="vectors")
     options = parser.parse_args()
     gallery, config, queries, truth_deg = real(*options.run) if options.run else made_up(options)
     queries, truth_deg = queries[: options.queries], truth_deg[: options.queries]
@@ -61,14 +63,19 @@ def main() -> None:
     say(f"whole gallery: {exact_ms:.1f} ms a query")
     options.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=options.out) as folder:
-        table = written(gallery, Path(folder), options.kind)
-        recall = {column: ann.measured_recall(table, column, queries[:50]) for column in (LOCATION, IMAGE)}
+        table, indices = written(gallery, Path(folder)), Path(folder) / "index"
+        recall = {}
+        for column in (LOCATION, IMAGE):
+            index = VectorIndex.open(indices, table, column, ann.row_ids_of(table, column))
+            if index is not None:
+                probes, values = tune_probes(indices, index, table, column, queries[:50], (1, 10, 100))
+                recall[column] = {"probes": probes, "partitions": index.partitions, **values}
         say(str(recall))
         results = []
         for k in options.k:
             results.append(
                 compared(
-                    Shortlister(table, {}, ShortlistConfig(k=k, around=options.around, sample=options.sample)),
+                    Shortlister(table, {}, ShortlistConfig(k, options.around, options.sample), indices),
                     config,
                     queries,
                     truth_deg,
@@ -207,7 +214,7 @@ def made_up(options: argparse.Namespace) -> tuple[Gallery, PosteriorConfig, np.n
     return gallery, MADE_UP, queries, truth_deg
 
 
-def written(gallery: Gallery, folder: Path, kind: ann.IndexKind) -> object:
+def written(gallery: Gallery, folder: Path) -> Any:
     """A gallery as a Lance table with an index on each column of vectors."""
     os.environ.setdefault("LANCE_LOG", "error")
     import lancedb
@@ -243,7 +250,7 @@ def written(gallery: Gallery, folder: Path, kind: ann.IndexKind) -> object:
     table = lancedb.connect(folder).create_table("entries", reader, on_bad_vectors="null")
     for column in (LOCATION, IMAGE):
         start = time.perf_counter(), time.process_time()
-        ann.build_index(table, column, kind)
+        build_index(folder / "index", table, column)
         say(f"index of {column}: {time.perf_counter() - start[0]:.1f} s, CPU {time.process_time() - start[1]:.1f} s")
     return table
 

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from tests.gallery.test_ann import rows_of, vectors
+from tests.gallery.test_ann import rows_of, unit, vectors
 
 from swclip.errors import ArtefactError, ConfigError, InputError, MismatchError, PackageError
 from swclip.gallery import ann, index_build, vector_index
-from swclip.gallery.index_build import build_index, follow_rows, index_state, measured_recall
+from swclip.gallery.index_build import build_index, follow_rows, index_state, measured_recall, tune_probes
 from swclip.gallery.vector_index import Effort, VectorIndex
 from swclip.locks import sole_holder
 
@@ -114,6 +114,22 @@ def test_ties_at_k_do_not_count_as_misses(indexed: Callable[..., Indexed]) -> No
     made.build()
     recall = measured_recall(made.open(), made.table, COLUMN, vectors(9, seed=1), [10], Effort(1000, 1900))
     assert recall["recall_at_10"] == 1.0
+
+
+def test_as_many_partitions_are_searched_as_recall_needs(indexed: Callable[..., Indexed]) -> None:
+    generator = np.random.default_rng(0)
+    diffuse = unit(generator.normal(size=(6000, 64)))  # no partition has the neighbours of a query
+    made = indexed(diffuse)
+    made.build()
+    index = made.open()
+    probes, recall = tune_probes(made.folder, index, made.table, COLUMN, diffuse[:20], [1, 10, 100])
+    assert Effort.probes < probes <= index.partitions
+    assert recall["recall_at_100"] >= 0.99
+    assert measured_recall(index, made.table, COLUMN, diffuse[:20])["recall_at_100"] < 0.99
+    assert measured_recall(made.open(), made.table, COLUMN, diffuse[:20])["recall_at_100"] >= 0.99
+    made.add(vectors(5, 64), 6000)
+    made.build()
+    assert made.open().effort.probes == probes  # an extension keeps it
 
 
 def test_the_index_follows_its_table(indexed: Callable[..., Indexed]) -> None:

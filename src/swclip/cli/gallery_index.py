@@ -14,6 +14,8 @@ def build_index(
 ) -> None:
     """Build or extend the index for searches on disk, and measure its recall.
 
+    A query searches as many partitions of the index as recall@100 of 0.99 needs, from 64 on.
+
     Galleries with up to 2 GB of embeddings are searched exactly, in memory, and need no index. Entries that are
     appended later are found at once, and compared one by one: run the command again after many additions, which adds
     them to the index. Needs faiss: pip install 'swclip[faiss]'.
@@ -21,9 +23,9 @@ def build_index(
     Args:
         gallery: The gallery's folder.
         rebuild: Train the index anew, instead of adding the entries that it lacks.
-        queries: Number of embeddings of the gallery, drawn at random, with which recall is measured; 0 to skip. Among
-            photographs each query finds itself, so that recall is slightly optimistic. Answers use the first 512
-            results.
+        queries: Number of embeddings of the gallery, drawn at random, with which recall is measured; 0 to skip,
+            and search 64 partitions. Among photographs each query finds itself, so that recall is slightly
+            optimistic. Answers use the first 512 results.
 
     Examples:
         swclip gallery build-index gallery
@@ -34,7 +36,7 @@ def build_index(
     from swclip.cli.console import console, next_step, print_table
     from swclip.gallery import ann
     from swclip.gallery.index_build import build_index as build
-    from swclip.gallery.index_build import measured_recall
+    from swclip.gallery.index_build import tune_probes
     from swclip.gallery.schema import EMBEDDINGS
     from swclip.gallery.store import GalleryStore
     from swclip.gallery.vector_index import VectorIndex
@@ -73,7 +75,8 @@ def build_index(
             vectors = np.concatenate([part for _, part in ann.vectors_of(store.table, source, drawn)])
             index = VectorIndex.open(store.indices, store.table, column, ann.row_ids_of(store.table, column))
             assert index is not None  # it was just built
-            rows.append((column, measured_recall(index, store.table, column, vectors, ks)))
+            probes, recall = tune_probes(store.indices, index, store.table, column, vectors, ks)
+            rows.append((f"{column} ({probes} of {index.partitions} partitions)", recall))
     names = [name for name in rows[0][1] if name != "queries"]
     table = [(column, *(f"{recall[name]:.1%}" for name in names if name in recall)) for column, recall in rows]
     title = f"Recall against an exact search, {max(int(recall['queries']) for _, recall in rows)} queries"

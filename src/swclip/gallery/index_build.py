@@ -43,6 +43,7 @@ _CHUNK_ROWS, _COMMIT_ROWS = 65_536, 1_000_000
 _OUTGROWN = 4  # times as many vectors as at its training
 _FEW = 20  # rows are read by id where they are fewer than one in 20
 _NAMED_KS = (1, 10, 100)
+_TUNED_K, _LEAST_RECALL = 100, 0.99
 
 
 def build_index(
@@ -156,7 +157,7 @@ def measured_recall(
         column: The column.
         queries: (Q, D), such as embeddings of held-out photographs: similar to future queries.
         ks: The values of k; those larger than the number of vectors are left out.
-        effort: Thoroughness of the search; None for the defaults.
+        effort: Thoroughness of the search; None for that of the index.
 
     Returns:
         `recall_at_1` and so on, and the number of `queries`.
@@ -167,16 +168,58 @@ def measured_recall(
     if len(queries) == 0 or len(ks) == 0:
         raise ConfigError("recall is a mean over queries, at values of k: give at least one of each.")
     truth = ann.exact_search(table, column, queries, max(ks)).similarities
+    return {"queries": float(len(queries)), **_recall(index, table, column, queries, truth, ks, effort)}
+
+
+def tune_probes(
+    folder: Path, index: VectorIndex, table: Table, column: str, queries: Float32[np.ndarray, "q d"], ks: Sequence[int]
+) -> tuple[int, dict[str, float]]:
+    """Double the partitions that a query searches until recall@100 is 0.99, and keep their number with the index.
+
+    How many are needed depends on the embeddings: more where they vary in many directions.
+
+    Args:
+        folder: The folder of the indices.
+        index: The index.
+        table: The table that was indexed.
+        column: The column.
+        queries: (Q, D), similar to future queries.
+        ks: The values of k at which recall is measured; an answer uses the largest.
+
+    Returns:
+        The number of partitions, and the recall with it as in `measured_recall`.
+    """
+    truth = ann.exact_search(table, column, queries, max(ks)).similarities
+    probes = min(Effort.probes, index.partitions)
+    while True:
+        recall = _recall(index, table, column, queries, truth, ks, Effort(probes))
+        deciding = [value for k in ks if k <= _TUNED_K and (value := recall.get(f"recall_at_{k}")) is not None]
+        if probes == index.partitions or not deciding or deciding[-1] >= _LEAST_RECALL:
+            break
+        probes = min(2 * probes, index.partitions)
+    columns = columns_of(folder)
+    _commit(folder, columns, column, {**columns[column], "probes": probes})
+    return probes, {"queries": float(len(queries)), **recall}
+
+
+def _recall(
+    index: VectorIndex,
+    table: Table,
+    column: str,
+    queries: Float32[np.ndarray, "q d"],
+    truth: Float32[np.ndarray, "q k"],
+    ks: Sequence[int],
+    effort: Effort | None,
+) -> dict[str, float]:
+    """Recall where the true similarities are known."""
     available = int(np.isfinite(truth).sum(axis=1).min())
     ks = [k for k in ks if k <= available]
+    if not ks:
+        return {}
     # The same product computed in another order: equal but for rounding.
     slack = np.float32(4.0 * math.sqrt(queries.shape[1])) * np.finfo(np.float32).eps
-    recall = {}
-    if ks:
-        row_ids = index.search(queries, max(ks), effort).row_ids
-        similarities = _exact(table, column, queries, row_ids)
-        recall = {f"recall_at_{k}": float((similarities[:, :k] >= truth[:, k - 1 : k] - slack).mean()) for k in ks}
-    return {"queries": float(len(queries)), **recall}
+    similarities = _exact(table, column, queries, index.search(queries, max(ks), effort).row_ids)
+    return {f"recall_at_{k}": float((similarities[:, :k] >= truth[:, k - 1 : k] - slack).mean()) for k in ks}
 
 
 def _exact(

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +78,7 @@ class VectorIndex:
         later_ids: (L,) row ids of vectors that are not in the index.
         later: (L, D) these vectors.
         searched: (N,) the rows that a search can return; None for all.
+        effort: Thoroughness of a search, as `tune_probes` measured it.
     """
 
     row_ids: Int64[np.ndarray, " n"]
@@ -86,6 +87,7 @@ class VectorIndex:
     later_ids: Int64[np.ndarray, " l"]
     later: Float32[np.ndarray, "l d"]
     searched: Bool[np.ndarray, " n"] | None = None
+    effort: Effort = field(default_factory=Effort)
 
     @classmethod
     def open(cls, folder: Path, table: Table, column: str, present: Int64[np.ndarray, " r"]) -> VectorIndex | None:
@@ -125,7 +127,8 @@ class VectorIndex:
         later = np.concatenate(
             [vectors for _, vectors in ann.vectors_of(table, column, later_ids)] or [np.zeros((0, dim), np.float32)]
         )
-        return cls(row_ids, vectors, codes, later_ids, later, None if here.all() else here)
+        effort = Effort(int(files.get("probes", Effort.probes)))
+        return cls(row_ids, vectors, codes, later_ids, later, None if here.all() else here, effort)
 
     def __len__(self) -> int:
         return len(self.row_ids)
@@ -151,7 +154,7 @@ class VectorIndex:
         Args:
             queries: (Q, D).
             k: Number of rows.
-            effort: Thoroughness; None for the defaults. Where few rows are searched (`among`), more partitions are.
+            effort: Thoroughness; None for that of the index. More partitions are searched where rows are few (`among`).
 
         Raises:
             ConfigError: k is below 1.
@@ -167,7 +170,8 @@ class VectorIndex:
         queries = np.ascontiguousarray(queries, dtype=np.float32)
         ids = np.full((len(queries), k), NOTHING, dtype=np.int64)
         similarities = np.full((len(queries), k), -np.inf, dtype=np.float32)
-        compared = self._nearest_by_codes(queries, max(2 * k, (effort or Effort()).refine), effort or Effort())
+        effort = effort or self.effort
+        compared = self._nearest_by_codes(queries, max(2 * k, effort.refine), effort)
         for row, (query, rows) in enumerate(zip(queries, compared, strict=True)):
             scores = np.concatenate([self._similarities(rows, query), self.later @ query])
             best = np.argpartition(-scores, k - 1)[:k] if k < len(scores) else np.arange(len(scores))
@@ -189,14 +193,15 @@ class VectorIndex:
         selected = None
         if self.searched is not None:
             selected = faiss.IDSelectorBitmap(np.packbits(self.searched, bitorder="little"))
-        probes = min(self._partitions, math.ceil(effort.probes * len(self) / total))
+        probes = min(self.partitions, math.ceil(effort.probes * len(self) / total))
         params = faiss.SearchParametersPreTransform(index_params=faiss.SearchParametersIVF(nprobe=probes, sel=selected))
         # faiss gives each of its threads one query.
         for rows in self.codes.search(queries, min(count, total), params=params)[1]:
             yield np.sort(rows[rows >= 0])
 
     @property
-    def _partitions(self) -> int:
+    def partitions(self) -> int:
+        """Number of partitions."""
         return int(load_faiss().downcast_index(self.codes.index).nlist)
 
     def _similarities(
