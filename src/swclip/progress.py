@@ -58,7 +58,9 @@ def shows_bars() -> bool:
 
 @contextmanager
 def signs_of_life(name: str) -> Iterator[None]:
-    """In a log file, print a line for each minute in which nothing else was printed.
+    """In a log file, print a line when nothing else was printed for a little more than a minute.
+
+    A little more, since a line of progress comes with the first step that ends after its minute.
 
     Args:
         name: What is running, such as `swclip compare`.
@@ -66,15 +68,15 @@ def signs_of_life(name: str) -> Iterator[None]:
     if shows_bars():
         yield
         return
-    began, ended = time.monotonic(), threading.Event()
+    began, ended, silence_s = time.monotonic(), threading.Event(), _LINE_EVERY_S * 7 / 6
 
     def watch() -> None:
-        next_line = began + _LINE_EVERY_S
+        next_line = began + silence_s
         while not ended.wait(max(0.0, next_line - time.monotonic())):
             now = time.monotonic()
-            if now - console.printed_at >= _LINE_EVERY_S:
+            if now - console.printed_at >= silence_s:
                 console.print(f"{name}: still running after {round((now - began) / 60)} min", markup=False)
-            next_line = console.printed_at + _LINE_EVERY_S
+            next_line = console.printed_at + silence_s
 
     watcher = threading.Thread(target=watch, name="signs of life", daemon=True)
     watcher.start()
