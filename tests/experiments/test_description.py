@@ -87,6 +87,7 @@ def test_the_description_of_the_documentation_is_valid(tmp_path: Path) -> None:
         ("[photographs]\nevery_m = -3", r"photographs: --every-m -3: must be a positive number"),
         ('[photographs]\nevery_m = "3"', r"photographs\.every_m = '3': "),
         ('[photographs]\nsince = "2019-06-01"', r"photographs\.since = '2019-06-01': .*without quotation marks"),
+        ("[photographs]\nviews = 0", r"photographs\.views = 0: "),
         ('[photographs]\nsize = "huge"', r"photographs\.size = 'huge': must be one of hd, sd, thumb\."),
         ('service = "streetview"', r"service = 'streetview': must be one of panoramax"),
         ('[[splits]]\nprotocol = "new"', r"splits\.0\.protocol = 'new': "),

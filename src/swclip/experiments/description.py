@@ -82,6 +82,7 @@ class PhotographTable(_Table):
     captures: int = 1
     per_place: int | None = None
     min_quality: float | None = None
+    views: int | None = Field(default=None, ge=1, le=360)
 
     def read(self) -> tuple[Query, Thinning]:
         """The filters and the thinning.

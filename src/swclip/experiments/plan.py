@@ -163,6 +163,7 @@ def fetch_area(
         thinning=thinning,
         positions=experiment.photographs.positions,
         city=area.city,
+        views=experiment.photographs.views,
         dry_run=dry_run,
         partial=partial,
         politeness=politeness,
