@@ -26,9 +26,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -36,11 +37,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pandas as pd
-from common import command_line, markdown, say, write_text
+from common import markdown, new_parser, say, write_results
 from PIL import Image
 
 from swclip.data.manifest import Manifest, read_manifest, write_manifest
-from swclip.files import write_json
 from swclip.gallery.build import build_gallery, manifest_candidates
 from swclip.gallery.read_write import save_gallery
 from swclip.gallery.schema import manifest_details
@@ -97,13 +97,13 @@ class Meter:
         """Progress of the work."""
         self.parts.append((time.perf_counter(), done))
 
-    def figures(self) -> dict[str, float]:
-        """Photographs a second after the first part, seconds to the first part and in all, and the rest."""
+    def figures(self) -> dict[str, float | None]:
+        """Photographs a second after the first part (None without a second one), seconds to the first part and in all, and the rest."""
         parts = [part for part in self.parts if part[1] > 0]
         (first, start), (last, end) = parts[0], parts[-1]
         workers = [size for process, size in self.peak.items() if process != os.getpid()]
         return {
-            "per_second": (end - start) / (last - first) if end > start else float("nan"),
+            "per_second": (end - start) / (last - first) if end > start else None,
             "first_s": first - self.began,
             "seconds": self.ended - self.began,
             "cpu_s": sum(self.cpu_s.values()),
@@ -263,13 +263,13 @@ def memory_child(arguments: argparse.Namespace) -> None:
 
 def main() -> None:
     """Run the comparison."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, out_required=True)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--image-tower", default="builtin:small")
     parser.add_argument("--photographs", type=int, default=600)
     parser.add_argument("--clip-retrieval", metavar="PYTHON")
+    parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--memory", type=int, nargs="*", default=[2_000, 8_000, 32_000])
-    parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--child", choices=["one", "ray"], help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -280,13 +280,12 @@ def main() -> None:
     frame = whole.frame.iloc[: options.photographs].reset_index(drop=True)
     manifest = Manifest(whole.path, frame)
     model = model_of(manifest, tower=options.image_tower)
-    galleries = {name: options.out / name for name in ("one", "ray-1", "ray-2")}
-    rows: dict[str, dict[str, float]] = {}
-    runs = {
-        "one process": lambda: in_one_process(model, manifest, galleries["one"]),
-        "Ray, 1 worker": lambda: on_ray(model, manifest, galleries["ray-1"], 1),
-        "Ray, 2 workers": lambda: on_ray(model, manifest, galleries["ray-2"], 2),
-    }
+    galleries = {"one": options.out / "one"} | {f"ray-{n}": options.out / f"ray-{n}" for n in options.workers}
+    rows: dict[str, dict[str, Any]] = {}
+    runs: dict[str, Callable[[], Meter]] = {"one process": partial(in_one_process, model, manifest, galleries["one"])}
+    for count in options.workers:
+        title = f"Ray, {count} worker{'' if count == 1 else 's'}"
+        runs[title] = partial(on_ray, model, manifest, galleries[f"ray-{count}"], count)
     if options.clip_retrieval:
         size_px = int(model.preprocess.decode_px if hasattr(model.preprocess, "decode_px") else 224)
         runs["clip-retrieval's way"] = lambda: in_clip_retrieval(
@@ -306,18 +305,19 @@ def main() -> None:
             ).stdout
             memory.append({"photographs": count, "in": kind, **json.loads(answer.splitlines()[-1])})
             say(str(memory[-1]))
-    write_json(
-        options.out / "ray.json",
-        {"command": command_line(), "throughput": rows, "same_rows": same, "memory": memory, "load": os.getloadavg()},
-    )
-    write_text(options.out / "ray.md", _report(rows, same, memory, len(manifest)))
+    document = {"throughput": rows, "same_rows": same, "memory": memory, "load": os.getloadavg()}
+    write_results(options.out, "ray", document, _report(rows, same, memory, len(manifest)))
 
 
-def _report(rows: dict[str, dict[str, float]], same: bool, memory: list[dict[str, Any]], count: int) -> str:
+def _report(rows: dict[str, dict[str, Any]], same: bool, memory: list[dict[str, Any]], count: int) -> str:
     throughput = markdown(
         ["", "photographs a second", "start, s", "in all, s", "processor seconds a photograph"],
         [
-            [name, *(f"{row[key]:.1f}" for key in ("per_second", "first_s", "seconds")), f"{row['cpu_s'] / count:.3f}"]
+            [
+                name,
+                *("-" if row[key] is None else f"{row[key]:.1f}" for key in ("per_second", "first_s", "seconds")),
+                f"{row['cpu_s'] / count:.3f}",
+            ]
             for name, row in rows.items()
         ],
     )
@@ -327,7 +327,7 @@ def _report(rows: dict[str, dict[str, float]], same: bool, memory: list[dict[str
         [[f"{row['photographs']:,}", row["in"], *(f"{row[key]:.0f}" for key in keys)] for row in memory],
     )
     rows_are = "The rows of all galleries are " + ("the same." if same else "NOT the same.")
-    return f"`{command_line()}`\n\n{rows_are}\n\n{throughput}\n\n{sizes}\n"
+    return f"{rows_are}\n\n{throughput}\n\n{sizes}\n"
 
 
 if __name__ == "__main__":

@@ -14,13 +14,12 @@ least to the largest draw; the dashed line is the goal of docs/results/README.md
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import STYLES, command_line, markdown, new_figure, save_figure, say, write_text
+from common import STYLES, markdown, new_figure, new_parser, save_figure, say, write_results
 from jaxtyping import Float64, Int64
 
 from swclip.calibration.posterior_config import PosteriorConfig, read_posterior
@@ -234,10 +233,9 @@ def draw_figure(draws: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Measure all draws, and write reach.json, reach.md and the figure."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, out_required=True)
     parser.add_argument("benchmark", type=Path, help="the folder that `swclip benchmark --draws` wrote")
     parser.add_argument("--recipe", default="sw-clip-plus")
-    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     draws: list[dict[str, Any]] = []
     runs = f"runs/{args.recipe}-*"
@@ -249,10 +247,8 @@ def main() -> None:
         draws.append(read_json(file, "the figures of a draw"))
     if not draws:
         raise SystemExit(f"{args.benchmark}: has no finished runs of {args.recipe}.")
-    write_json(args.out / "reach.json", {"command": command_line(), "draws": draws})
-    write_text(args.out / "reach.md", text_of(draws))
     draw_figure(draws, args.out / "reach")
-    print(text_of(draws))
+    write_results(args.out, "reach", {"draws": draws}, text_of(draws))
 
 
 if __name__ == "__main__":
