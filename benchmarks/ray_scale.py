@@ -98,7 +98,7 @@ class Meter:
         self.parts.append((time.perf_counter(), done))
 
     def figures(self) -> dict[str, float | None]:
-        """Photographs a second after the first part (None without a second one), seconds to the first part and in all, and the rest."""
+        """Photographs a second after the first part, or None; seconds to it and in all, and the rest."""
         parts = [part for part in self.parts if part[1] > 0]
         (first, start), (last, end) = parts[0], parts[-1]
         workers = [size for process, size in self.peak.items() if process != os.getpid()]
