@@ -19,6 +19,7 @@ gallery-search.md.
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import subprocess
@@ -194,6 +195,7 @@ WAYS: dict[str, Callable[[np.ndarray, Path], Searches]] = {
     "codes of 2 bits": partial(codes, bits=2, rotated=False),
     "codes of 1 bit, rotated": partial(codes, bits=1, rotated=True),
 }
+PACKAGES = {"faiss HNSW": "faiss", "usearch HNSW": "usearch"}
 
 
 def main() -> None:
@@ -216,6 +218,9 @@ def main() -> None:
         if not (made / "truth.npy").is_file():
             prepare(made, size, options)
         for way in options.ways:
+            if (package := PACKAGES.get(way)) and importlib.util.find_spec(package) is None:
+                say(f"{way} is left out: {package} is not installed")
+                continue
             kept = options.out / f"{size}-{way}.json".replace(" ", "-").replace(",", "")
             if not kept.is_file():
                 say(f"{size}: {way}")

@@ -12,13 +12,12 @@ after an interruption the same command resumes.
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import command_line, markdown, say, write_text
+from common import markdown, new_parser, say, write_results
 
 from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import Manifest
@@ -104,10 +103,9 @@ def measured(run: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure all draws, and write the table."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, out_required=True)
     parser.add_argument("benchmark", type=Path, help="the folder that `swclip benchmark --draws` wrote")
     parser.add_argument("--recipe", default="sw-clip-plus")
-    parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
     draws: list[dict[str, Any]] = []
     pattern = f"runs/{args.recipe}-*"
@@ -128,9 +126,8 @@ def main() -> None:
         f"weight of photographs {draw['weight']:g}, verification {'helps' if draw['helps'] else 'does not help'}"
         for draw in draws
     )
-    text = f"    {command_line()}\n\n{table}\nOn the validation queries of each draw: {fitted}.\n"
-    write_text(args.out / "street-photographs.md", text)
-    print(text)
+    text = f"{table}\nOn the validation queries of each draw: {fitted}.\n"
+    write_results(args.out, "street-photographs", {"draws": draws}, text)
 
 
 if __name__ == "__main__":
