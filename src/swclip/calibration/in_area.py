@@ -34,7 +34,6 @@ from typing import Any, Literal, get_args
 import numpy as np
 from jaxtyping import Float64
 from numpy.typing import ArrayLike
-from scipy.optimize import minimize
 from scipy.special import expit
 
 SimilarityKind = Literal["none", "image", "whitened"]
@@ -115,6 +114,8 @@ class InArea:
             error_m: (Q,) errors of their answers, metres: the threshold keeps those within `KEPT_M`.
             weight: Number of independent units per query, at most 1: queries of one block are not independent.
         """
+        from scipy.optimize import minimize  # answers need no fit, and it is slow to import
+
         scale = max(float(np.std(np.concatenate([inside, outside]))), _SMALLEST)
         centre = float(np.mean(np.concatenate([inside, outside])))
         x_in, x_out = (inside - centre) / scale, (outside - centre) / scale

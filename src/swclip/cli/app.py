@@ -20,6 +20,7 @@ import cyclopts
 from swclip.cli.arguments import misplaced_arguments
 from swclip.cli.console import console, typed
 from swclip.cli.help import DEFAULTS, EVERYWHERE, FORMATTER, OPTIONS, complete_help
+from swclip.cli.startup import lean_imports
 from swclip.errors import (
     ArtefactError,
     ConfigError,
@@ -127,6 +128,7 @@ class Terminated(KeyboardInterrupt):
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and exit: 0 on success, the code of the error if a user can fix it, 130 on Ctrl-C and 143 on
     SIGTERM."""
+    lean_imports()
     warnings.formatwarning = _format_warning
     if signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:  # a shell may have it ignored
         signal.signal(signal.SIGTERM, _terminate)

@@ -7,9 +7,11 @@ or executed.
 from __future__ import annotations
 
 import hashlib
+import importlib
 import json
 import re
 import zlib
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,7 +174,8 @@ def tower_from_name(name: str, side: Literal["vision", "text"]) -> nn.Module:
         ConfigError: It cannot be loaded, is not saved as safetensors, or asks for remote code; with the reason.
         HubError: The hub cannot be reached, or does not have it.
     """
-    from transformers import AutoConfig, AutoModel
+    from transformers.models.auto.configuration_auto import AutoConfig
+    from transformers.models.auto.modeling_auto import AutoModel
     from transformers.utils import cached_file, logging
 
     logging.disable_progress_bar()  # its bar would overwrite swclip's
@@ -251,16 +254,13 @@ def tower_from_config(values: dict[str, Any]) -> nn.Module:
         ConfigError: The installed transformers release does not have the tower.
         ArtefactError: The configuration asks for remote code.
     """
-    import transformers
-
     # An auto_map is without effect here: only a class of transformers itself is built.
     harmful = {key: value for key, value in values.items() if key != "auto_map"}
     refuse_remote_code(harmful, "the configuration of the model's tower", _ANOTHER)
     name = values["swclip_class"]
-    cls: Any = getattr(transformers, name, None)
+    cls = _public_class(name, values.get("model_type"))
     if cls is None:  # the inner transformer of a CLIP or SigLIP model is not a public name
-        public = name.replace("Transformer", "Model")
-        cls = getattr(transformers, public, None)
+        cls = _public_class(name.replace("Transformer", "Model"), values.get("model_type"))
     if not _is_tower(cls):
         raise ConfigError(
             f"this transformers release does not know {name}; install the release the model was saved with."
@@ -270,11 +270,27 @@ def tower_from_config(values: dict[str, Any]) -> nn.Module:
     return model
 
 
-def _is_tower(cls: Any) -> bool:
-    # The name comes from a file that may be untrusted: only model classes are built by it.
+def _public_class(name: str, model_type: Any) -> Any:
+    """A public name of transformers, None where it has none; it is looked for in the module of its model first, since
+    the package itself reads the source of all models."""
+    from transformers.models.auto.configuration_auto import CONFIG_MAPPING_NAMES, model_type_to_module_name
+
+    if model_type in CONFIG_MAPPING_NAMES:
+        folder = model_type_to_module_name(model_type)
+        with suppress(ModuleNotFoundError):
+            module = importlib.import_module(f"transformers.models.{folder}.modeling_{folder}")
+            if name in getattr(module, "__all__", ()):
+                return getattr(module, name)
     import transformers
 
-    return isinstance(cls, type) and issubclass(cls, transformers.PreTrainedModel)
+    return getattr(transformers, name, None)
+
+
+def _is_tower(cls: Any) -> bool:
+    # The name comes from a file that may be untrusted: only model classes are built by it.
+    from transformers.modeling_utils import PreTrainedModel
+
+    return isinstance(cls, type) and issubclass(cls, PreTrainedModel)
 
 
 def tower_preprocess(name: str, size_px: int | None) -> Preprocess:

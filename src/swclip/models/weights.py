@@ -19,7 +19,7 @@ def weights_digest(state: Mapping[str, Tensor], extra: str) -> str:
     sha = hashlib.sha256(extra.encode())
     for name in sorted(state):
         sha.update(name.encode())
-        sha.update(state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+        sha.update(state[name].detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return sha.hexdigest()[:32]
 
 

@@ -26,7 +26,6 @@ import numpy as np
 from jaxtyping import Float32, Float64
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
-from scipy.linalg import block_diag, eigh
 
 from swclip.errors import ArtefactError, ConfigError, InputError
 from swclip.files import atomic_file
@@ -128,6 +127,8 @@ class Whitening:
         """
         if dimensions < 1:
             raise ConfigError(f"whitening to {dimensions} dimensions: keep 1 or more.")
+        from scipy.linalg import block_diag  # answers need no fit, and it is slow to import
+
         if len(features) > max_rows:
             rows = np.sort(np.random.default_rng(seed).choice(len(features), max_rows, replace=False))
             features = features[rows]
@@ -183,6 +184,8 @@ def joined_units(vectors: Float32[np.ndarray, "n w"], blocks: Sequence[int]) -> 
 
 def _directions(values: Float64[np.ndarray, "n f"], dimensions: int) -> Float64[np.ndarray, "f w"]:
     """The scaled principal directions of centred values."""
+    from scipy.linalg import eigh
+
     count, width = values.shape
     kept = min(dimensions, width, count - 1)
     # The Gram matrix has the eigenvalues of the covariance, and is the smaller one of few photographs.

@@ -1,0 +1,115 @@
+"""What the processes of commands leave out at their start, and that nothing else changes by it."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from swclip.api.answers import build_gallery
+from swclip.models.locator_model import LocatorModel
+from swclip.retrieval.locator import Locator
+
+# Parts of libraries that answers do not use, or that only fits and reports do.
+UNUSED = {
+    *("geopandas", "lance_namespace_urllib3_client.api", "matplotlib", "scipy.stats", "sklearn", "sympy"),
+    *("torch._dynamo.utils", "torch.distributed.tensor"),
+}
+WITHOUT_TRANSFORMERS = UNUSED | {"transformers", "scipy.optimize"}
+
+_CODE = """
+import atexit, gc, json, sys
+def state():
+    print(json.dumps({"modules": sorted(sys.modules), "collects": gc.isenabled()}), file=sys.stderr)
+atexit.register(state)
+from swclip.cli.app import main
+main()
+"""
+
+
+def modules_after(*arguments: str | Path) -> tuple[set[str], str]:
+    """The modules that a process of a command imported, and its standard output."""
+    command = [sys.executable, "-c", _CODE, *map(str, arguments)]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    state = json.loads(process.stderr.splitlines()[-1])
+    assert state["collects"]
+    return set(state["modules"]), process.stdout
+
+
+def python(code: str, **environment: str) -> list[str]:
+    """The lines that code prints, run in a process with lean imports."""
+    whole = f"import sys\nfrom swclip.cli.startup import lean_imports\nlean_imports()\n{code}"
+    command = [sys.executable, "-W", "error::ImportWarning", "-c", whole]
+    process = subprocess.run(command, capture_output=True, text=True, check=False, env={**os.environ, **environment})
+    assert process.returncode == 0, process.stderr
+    return process.stdout.splitlines()
+
+
+@pytest.fixture(scope="module")
+def photograph(town: Path) -> Path:
+    return sorted(town.glob("*.jpg"))[0]
+
+
+@pytest.fixture(scope="module", params=["builtin:small", "dinov2"])
+def gallery(
+    request: pytest.FixtureRequest,
+    make_model: Callable[..., LocatorModel],
+    town: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> tuple[Path, bool]:
+    """A gallery, and whether its model has a tower of transformers."""
+    model = make_model(request.param)
+    path = tmp_path_factory.mktemp("startup") / "gallery"
+    build_gallery(model, town / "manifest.parquet", path, cache=False)
+    return path, request.param == "dinov2"
+
+
+def test_locate_imports_no_unused_libraries_and_answers_the_same(gallery: tuple[Path, bool], photograph: Path) -> None:
+    path, pretrained = gallery
+    modules, shown = modules_after("locate", path, photograph, "--format", "json")
+    assert "torch" in modules
+    assert not modules & (UNUSED if pretrained else WITHOUT_TRANSFORMERS)
+    (expected,) = Locator.from_gallery(path).locate([photograph], top_k=5)  # in this process, with all imports
+    (answer,) = json.loads(shown)
+    assert (answer["lat_deg"], answer["lon_deg"]) == (expected.lat_deg, expected.lon_deg)
+    assert [candidate["probability"] for candidate in answer["candidates"]] == [
+        candidate.probability for candidate in expected.candidates
+    ]
+
+
+def test_split_imports_no_model(town: Path, tmp_path: Path) -> None:
+    modules, _ = modules_after("split", town, "--protocol", "known-places", "--out", tmp_path / "splits.parquet")
+    assert not modules & {"torch", "transformers", "lancedb", "matplotlib", "scipy.stats"}
+
+
+def test_deferred_packages_are_whole_once_they_are_used() -> None:
+    lines = python(
+        """
+import transformers.models.dinov2.modeling_dinov2 as dinov2
+from transformers.masking_utils import TransformGetItemToIndex
+print([name in sys.modules for name in ("torch._dynamo.utils", "transformers.models.bert")])
+with TransformGetItemToIndex():  # a class of the compiler, for which all of it is imported
+    pass
+import torch._dynamo.config
+print(torch._dynamo.config is sys.modules["torch._dynamo"].config, "torch._dynamo.utils" in sys.modules)
+print(torch.compile(lambda x: 2 * x + 1, backend="eager")(torch.ones(2)).tolist())
+import transformers
+print(transformers.Dinov2Model is dinov2.Dinov2Model)
+from transformers.distributed.utils import is_torch_distributed_available
+print(is_torch_distributed_available())
+import lance_namespace_urllib3_client as client
+print(client.TableApi.__name__, client.__version__ == sys.modules["lance_namespace_urllib3_client"].__version__)
+"""
+    )
+    assert lines == ["[False, False]", "True True", "[3.0, 3.0]", "True", "False", "TableApi True"]
+
+
+def test_models_know_of_several_devices_under_torchrun() -> None:
+    code = "from transformers.distributed.utils import is_torch_distributed_available as known\nprint(known())"
+    assert python(code, WORLD_SIZE="2") == ["True"]
