@@ -202,9 +202,14 @@ def table(report: dict[str, Any]) -> str:
     warm_s = report["warm_s"]
     theirs = warm_s.get("geoclip")
     sixteen = None if theirs is None else tuple(BATCH * seconds for seconds in theirs)
+    without = None  # the image features, which cost both about the same
+    if theirs is not None:
+        image = [warm_s[f"geoclip: {part}"] for part in ("decode", "image")]
+        without = tuple(whole - sum(part[at] for part in image) for at, whole in enumerate(theirs))
     pairs = [
         ("cold, one photograph", report.get("geoclip_cold_s"), report["swclip_cold_s"]),
         ("warm, one photograph", theirs, warm_s["swclip"]),
+        ("warm, one photograph, without its image features", without, warm_s["swclip: search and answer"]),
         (f"warm, {BATCH} photographs (geoclip: {BATCH} calls)", sixteen, report[f"swclip_{BATCH}_s"]),
     ]
     rows = [

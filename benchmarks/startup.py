@@ -9,7 +9,6 @@ process that only imports torch is timed too. Writes startup.json and startup.md
 
 from __future__ import annotations
 
-import argparse
 import os
 import resource
 import subprocess
@@ -17,20 +16,18 @@ import sys
 import tempfile
 from pathlib import Path
 
-from common import command_line, markdown, say, write_text
-
-from swclip.files import write_json
+from common import markdown, new_parser, say, write_results
 
 
 def main() -> None:
     """Time the commands."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__, out_required=True)
     parser.add_argument("gallery", type=Path)
     parser.add_argument("photograph", type=Path)
     parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--before", type=Path, required=True, help="folder that has another version of the package")
+    parser.add_argument("--before", type=Path, help="folder that has another version of the package")
+    parser.add_argument("--only", nargs="+", metavar="COMMAND", help="the commands to time; all by default")
     parser.add_argument("--runs", type=int, default=3)
-    parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
     now = Path(__file__).parents[1] / "src"
     with tempfile.TemporaryDirectory() as folder:
@@ -46,19 +43,20 @@ def main() -> None:
             "swclip locate, one photograph": ["-m", "swclip", "locate", str(options.gallery), str(options.photograph)],
             "import torch": ["-c", "import torch"],
         }
-        times: dict[str, dict[str, list[float]]] = {name: {"before": [], "now": []} for name in commands}
+        commands = {name: words for name, words in commands.items() if name in (options.only or commands)}
+        times: dict[str, dict[str, list[float]]] = {name: {} for name in commands}
         for run in range(options.runs):
             for name, arguments in commands.items():
                 say(f"run {run + 1} of {options.runs}: {name}")
                 for version, source in (("before", options.before), ("now", now)):
-                    times[name][version].append(processor_s(arguments, source))
-    options.out.mkdir(parents=True, exist_ok=True)
-    write_json(options.out / "startup.json", {"command": command_line(), "processor_s": times})
+                    if source is not None:
+                        times[name].setdefault(version, []).append(processor_s(arguments, source))
     rows = [
-        (name, f"{min(both['before']):.2f}", f"{min(both['now']):.2f}", f"{min(both['before']) / min(both['now']):.1f}")
-        for name, both in times.items()
+        (name, *(f"{min(part[version]):.2f}" if version in part else "-" for version in ("before", "now")))
+        for name, part in times.items()
     ]
-    write_text(options.out / "startup.md", markdown(("seconds of a processor", "before", "now", "ratio"), rows))
+    table = markdown(("seconds of a processor", "before", "now"), rows)
+    write_results(options.out, "startup", {"processor_s": times}, table)
 
 
 def processor_s(arguments: list[str], source: Path) -> float:

@@ -98,7 +98,7 @@ with TransformGetItemToIndex():  # a class of the compiler, for which all of it 
     pass
 import torch._dynamo.config
 print(torch._dynamo.config is sys.modules["torch._dynamo"].config, "torch._dynamo.utils" in sys.modules)
-print(torch.compile(lambda x: 2 * x + 1, backend="eager")(torch.ones(2)).tolist())
+print(torch._dynamo.disable.__module__)
 import transformers
 print(transformers.Dinov2Model is dinov2.Dinov2Model)
 from transformers.distributed.utils import is_torch_distributed_available
@@ -107,7 +107,7 @@ import lance_namespace_urllib3_client as client
 print(client.TableApi.__name__, client.__version__ == sys.modules["lance_namespace_urllib3_client"].__version__)
 """
     )
-    assert lines == ["[False, False]", "True True", "[3.0, 3.0]", "True", "False", "TableApi True"]
+    assert lines == ["[False, False]", "True True", "torch._dynamo.decorators", "True", "False", "TableApi True"]
 
 
 def test_models_know_of_several_devices_under_torchrun() -> None:
