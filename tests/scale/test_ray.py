@@ -28,7 +28,10 @@ from swclip.scale.cluster import QUIET
 
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # Ray warns of its own defaults
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray warns of its own defaults
+    pytest.mark.filterwarnings("ignore:lance"),  # of the forks by which machines are added
+]
 
 BATCH, SMALL = "--batch-size=4", "--thumbnails=16"
 

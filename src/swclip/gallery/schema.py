@@ -20,6 +20,7 @@ from jaxtyping import Bool, Float32
 from swclip.data.attribution import ATTRIBUTION_COLUMNS, attribution_table
 from swclip.data.manifest import COLUMNS, PATH_COLUMNS, Manifest
 from swclip.errors import ArtefactError, MismatchError
+from swclip.imaging.packed import ROW
 
 GALLERY_VERSION = "3"
 _READABLE = ("2", GALLERY_VERSION)
@@ -239,7 +240,7 @@ def manifest_details(manifest: Manifest) -> pa.Table:
     Further columns of the manifest are kept in `extra` as a JSON object. Paths are left out: a gallery may be moved.
     """
     frame = manifest.frame
-    further = [name for name in frame.columns if name not in COLUMNS and name not in PATH_COLUMNS]
+    further = [name for name in frame.columns if name not in (*COLUMNS, *PATH_COLUMNS, ROW)]
     extra: list[str | None] = [None] * len(frame)
     if further:
         extra = [_object(dict(zip(further, row, strict=True))) for row in frame[further].itertuples(index=False)]

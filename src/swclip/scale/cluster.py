@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import threading
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -115,7 +116,10 @@ def _join(address: str) -> None:
     in_main_thread = threading.current_thread() is threading.main_thread()
     on_terminate = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        with warnings.catch_warnings():
+            # Lance warns of every fork; those of Ray become other programs at once.
+            warnings.filterwarnings("ignore", "lance")
+            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise InputError(
             f"RAY_ADDRESS={address}: the Ray cluster cannot be joined ({first_line(error)}); start it with `ray start "
