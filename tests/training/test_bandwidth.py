@@ -212,7 +212,6 @@ def _resolve(folder: Path, config: BandwidthConfig, features_of: Callable[..., n
         "fingerprint": lambda: "tower",
         "steps": 10,
         "seed": 0,
-        "wait": lambda: None,
     } | more
     return resolve_bandwidths(config, ObjectiveConfig(TargetConfig(alpha=0.7)), folder, LEADER, **arguments)
 

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import logging
 import shutil
-import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +16,6 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
-from fixtures.processes import Command
 from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import Manifest, read_manifest, write_manifest
 from swclip.data.splits import Splits, indices, read_splits
@@ -253,7 +251,7 @@ def test_learning_rates_of_the_modalities(towers: Path, small: Small) -> None:
 
 
 def test_two_processes_equal_one(
-    town: Path, tmp_path: Path, small: Small, environment: dict[str, str], start: Callable[..., Command]
+    town: Path, tmp_path: Path, small: Small, environment: dict[str, str], start_group: Callable[..., Any]
 ) -> None:
     """Few captions, so that a process often has none where the other has some."""
     data = town_with_views(town, tmp_path / "town", captioned=lambda row: row % 7 == 1)
@@ -262,18 +260,8 @@ def test_two_processes_equal_one(
     config = small("sw-clip-views", **more, model=model)
     write_config(tmp_path / "mine.toml", config)
     command = ("train", tmp_path / "town", "--splits", data[1].path, "--recipe", tmp_path / "mine.toml")
-    with socket.socket() as unused:
-        unused.bind(("127.0.0.1", 0))
-        port = unused.getsockname()[1]
-    # The variables that torchrun sets.
-    group = {**environment, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    processes = [
-        start(*command, "--out", tmp_path / "two", environment={**group, "RANK": rank, "LOCAL_RANK": rank})
-        for rank in "01"
-    ]
-    for process in processes:
-        _, errors = process.communicate(timeout=240)
-        assert process.returncode == 0, errors
+    both = start_group(*[(tmp_path, (*command, "--out", tmp_path / "two"))] * 2, environment=environment)
+    assert [code for code, _ in both] == [0, 0], both
     train(*data, config, tmp_path / "one")
 
     one, two = (load_file(tmp_path / run / "model" / "model.safetensors") for run in ("one", "two"))

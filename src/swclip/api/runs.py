@@ -69,21 +69,26 @@ def train(
         InputError: No photograph is in split `train`, or one cannot be decoded.
         ConfigError: `out` contains another run, another process trains in it, the configuration is invalid, or the
             device is not available.
+        MismatchError: Processes under torchrun have different data, settings or versions.
         ArtefactError: The newest checkpoint is damaged.
 
     Warns:
         SwclipWarning: The image tower is frozen and untrained, so that its features are meaningless.
     """
+    from swclip.models.blocks import available_device
     from swclip.training.config import load_recipe
+    from swclip.training.distributed import errors_in_all, join_processes
     from swclip.training.loop import train as run_training
 
     name = "sw-clip"
-    if isinstance(config, (str, os.PathLike)):
-        name, config = Path(config).stem, load_recipe(config)
-    with step_progress(progress) as report:
+    with step_progress(progress) as report, join_processes(available_device(device)) as process:
+        with errors_in_all(process):  # one machine may lack a file
+            if isinstance(config, (str, os.PathLike)):
+                name, config = Path(config).stem, load_recipe(config)
+            manifest, splits = as_manifest(manifest), saved_splits(splits, Path(out))
         return run_training(
-            as_manifest(manifest),
-            saved_splits(splits, Path(out)),
+            manifest,
+            splits,
             config,
             out,
             system=system or name,

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -31,10 +31,8 @@ from swclip.geo.semivariogram import (
 )
 from swclip.losses import ObjectiveConfig
 from swclip.structure import as_plain
+from swclip.training.distributed import Process, from_leader
 from swclip.training.inputs import pair_noise_m
-
-if TYPE_CHECKING:
-    from swclip.training.distributed import Process
 
 _LOG = logging.getLogger(__name__)
 
@@ -339,15 +337,14 @@ def resolve_bandwidths(
     fingerprint: Callable[[], str],
     steps: int,
     seed: int,
-    wait: Callable[[], None],
 ) -> Bandwidths:
     """The bandwidths of a run: estimated once, written to RUN/bandwidth.json, and read from there afterwards.
 
     Args:
         config: The choice of the bandwidth.
         objective: The configured objective.
-        folder: The run's folder, shared by all processes.
-        process: This process; the leading one estimates them.
+        folder: The run's folder.
+        process: This process; the leading one estimates them for all.
         positions_deg: (N, 2) positions of the training photographs.
         heading_deg: (N,) their headings, NaN where unknown.
         accuracy_m: (N,) their 1-sigma GPS accuracies, NaN where unknown.
@@ -356,7 +353,6 @@ def resolve_bandwidths(
         fingerprint: Gives the identity of tower, pooling and preprocessing.
         steps: Number of steps of the run.
         seed: Seed of the run.
-        wait: Returns when every process has called it.
 
     Raises:
         ArtefactError: RUN/bandwidth.json is damaged.
@@ -364,7 +360,8 @@ def resolve_bandwidths(
     if config.form == "fixed":
         return Bandwidths(objective, {}, None, config, steps)
     path = folder / BANDWIDTH_FILE
-    if process.leads:
+
+    def recorded() -> dict[str, Any]:
         kernel, noise_m = objective.targets.kernel, pair_noise_m(accuracy_m, objective.targets)
         made_from = {
             "config": as_plain(config),
@@ -379,8 +376,10 @@ def resolve_bandwidths(
         if not path.exists() or read_json(path, "the run's bandwidths").get("made_from") != made_from:
             record = estimate_bandwidths(config, kernel, positions_deg, heading_deg, features_of, seed, noise_m, cities)
             write_json(path, {**record, "made_from": made_from})
-    wait()
-    record = read_json(path, "the run's bandwidths")
+        written: dict[str, Any] = read_json(path, "the run's bandwidths")
+        return written
+
+    record = from_leader(process, recorded)
     try:
         if record["note"] and process.leads:
             _LOG.warning("bandwidth: %s", record["note"])

@@ -6,13 +6,14 @@ import dataclasses
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Int64
 from torch import Tensor, nn
@@ -21,23 +22,33 @@ from swclip.calibration.conformal import write_calibration
 from swclip.calibration.posterior_config import write_posterior
 from swclip.data.manifest import Manifest
 from swclip.data.splits import Splits, indices
-from swclip.errors import ConfigError, InputError
+from swclip.errors import ArtefactError, ConfigError, InputError
 from swclip.files import write_json
 from swclip.gallery.hubness import write_bank
+from swclip.imaging.photograph_file import photograph_exists
 from swclip.models.blocks import available_device
 from swclip.models.config import UNTRAINED_TOWER
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.image_tower import ImageTower
 from swclip.models.keypoints import KeypointMatcher
 from swclip.models.locator_model import load_model
-from swclip.training.checkpoint import MetricsLog, remove_checkpoints, write_checkpoint
+from swclip.structure import as_plain
+from swclip.training.checkpoint import MetricsLog, list_checkpoints, remove_checkpoints, write_checkpoint
 from swclip.training.config import TrainingConfig, warn_of_untrained_tower
-from swclip.training.distributed import average_gradients, join_processes, wait_for_all
+from swclip.training.distributed import (
+    Process,
+    check_agreement,
+    errors_in_all,
+    from_leader,
+    gathered,
+    join_processes,
+)
 from swclip.training.fine_tuning import merged_weights
 from swclip.training.inputs import prefetch
-from swclip.training.run import RunFacts, open_run, sole_trainer
+from swclip.training.run import RunFacts, digest_of_splits, open_run, sole_trainer
 from swclip.training.setup import Progress, TrainingSetup, set_up_training
 from swclip.training.step import forward_backward, rate_factor
+from swclip.versions import versions
 
 _LOG = logging.getLogger(__name__)
 
@@ -74,31 +85,71 @@ def train(
         InputError: Split `train` has fewer than two photographs, or one cannot be decoded.
         ConfigError: `out` contains another run, another process trains in it, the configuration cannot work on these
             photographs, or the device is not available.
-        ArtefactError: The newest checkpoint is damaged.
+        MismatchError: Processes under torchrun have different data, settings or versions.
+        ArtefactError: The newest checkpoint is damaged, or another process has a newer one than the leading process.
     """
-    folder, place = Path(out), available_device(device)
-    rows = indices(splits, manifest, "train")
-    if len(rows) < 2:
-        raise InputError(f"{splits.path}: {len(rows)} photographs are in split 'train'; at least 2 are needed.")
-    with sole_trainer(folder):
-        facts = open_run(folder, config, manifest, splits, system, command)
+    folder = Path(out)
+    with join_processes(available_device(device)) as process, ExitStack() as held:
+        with errors_in_all(process):
+            rows = indices(splits, manifest, "train")
+            if len(rows) < 2:
+                raise InputError(f"{splits.path}: {len(rows)} photographs are in split 'train'; at least 2 are needed.")
+            if process.count > 1:
+                _look_for_photographs([manifest.image_paths[row] for row in rows])
+        _check_processes(process, manifest, splits, config, folder)
+
+        def opened() -> RunFacts:
+            held.enter_context(sole_trainer(folder))
+            return open_run(folder, config, manifest, splits, system, command)
+
+        facts = from_leader(process, opened)
         if facts.status == "finished":
             _LOG.info("%s: the run is finished; nothing to do", folder)
             return facts
-        warn_of_untrained_tower(config)
-        if config.verification.matcher is not None:
-            KeypointMatcher(config.verification.matcher)  # so that one that cannot be used is known before the training
-        with join_processes(place) as process:
-            report = progress if progress is not None and process.leads else _silent
-            cache = cache or FeatureCache()
-            setup = set_up_training(manifest, splits, rows, config, folder, cache, process, report)
-            seconds = run_steps(setup, report)
-            if not process.leads:
-                return dataclasses.replace(facts, status="finished")
-            facts = dataclasses.replace(facts, status="finished", figures=_fit_posterior(setup, seconds, report))
-            write_json(folder / "run.json", dataclasses.asdict(facts))
+        with errors_in_all(process):
+            if process.leads:
+                warn_of_untrained_tower(config)
+                if config.verification.matcher is not None:
+                    KeypointMatcher(config.verification.matcher)  # one that cannot be used is known before the training
+        report = progress if progress is not None and process.leads else _silent
+        cache = cache or FeatureCache()
+        setup = set_up_training(manifest, splits, rows, config, folder, cache, process, report)
+        seconds = run_steps(setup, report)
+
+        def finished() -> RunFacts:
+            result = dataclasses.replace(facts, status="finished", figures=_fit_posterior(setup, seconds, report))
+            write_json(folder / "run.json", dataclasses.asdict(result))
             remove_checkpoints(setup.checkpoints)
-            return facts
+            return result
+
+        return from_leader(process, finished)
+
+
+def _look_for_photographs(paths: Sequence[Path], count: int = 50) -> None:
+    """Refuse a machine without the photographs: some of them, evenly spread, since there may be millions."""
+    chosen = [paths[at] for at in np.unique(np.linspace(0, len(paths) - 1, count).astype(int))]
+    missing = [path for path in chosen if not photograph_exists(path)]
+    if missing:
+        raise InputError(
+            f"{missing[0]}: does not exist on this machine, nor do {len(missing) - 1} others of {len(chosen)} that "
+            "were looked for; copy the photographs to each machine, or give a folder that all machines share."
+        )
+
+
+def _check_processes(
+    process: Process, manifest: Manifest, splits: Splits, config: TrainingConfig, folder: Path
+) -> None:
+    """Refuse processes with other data, settings or versions than the leader, or with a newer checkpoint."""
+    settings = pd.json_normalize(as_plain(config), sep=".").iloc[0].to_dict()
+    facts = {"manifest": manifest.digest[:12], "splits": digest_of_splits(splits)[:12], **settings, **versions()}
+    check_agreement(process, {name: str(value) for name, value in facts.items()}, str(manifest.path))
+    newest = gathered(process, [path.name for path in list_checkpoints(folder / "checkpoints")][-1:])
+    if max(newest) > newest[0]:
+        raise ArtefactError(
+            f"{folder}: process {newest.index(max(newest))} has {max(newest)[0]} of this run, newer than those of "
+            "process 0, which reads the checkpoints; share the folder between the machines, or copy it to that of "
+            "process 0."
+        )
 
 
 def run_steps(setup: TrainingSetup, report: Progress) -> float:
@@ -124,8 +175,8 @@ def run_steps(setup: TrainingSetup, report: Progress) -> float:
             autocast=torch.autocast(process.device.type, torch.bfloat16) if mixed else nullcontext(),
             key=(config.seed, step, process.rank, 2),
             progress=step / config.steps,
+            replicas=setup.replicas,
         )
-        average_gradients(setup.weights)
         norm = nn.utils.clip_grad_norm_(setup.weights, config.optimizer.clip)
         setup.optimizer.step()
         model.limit_scale()
@@ -133,15 +184,17 @@ def run_steps(setup: TrainingSetup, report: Progress) -> float:
         done = step + 1
         last = done == config.steps
         report("training", done, config.steps)
+        logged = done % 10 == 0 or last
+        # The norm is that of all processes, so that they end together.
+        if logged and not torch.isfinite(figures["loss"] + norm):
+            raise ConfigError(
+                f"{setup.folder}: the loss is {figures['loss'].item()} at step {done}: the training diverged. Lower "
+                "the rates (--set optimizer.rate=...) or the limit of the gradient (optimizer.clip); use another --out."
+            )
         if log is None:  # only the leading process writes the run's files
             continue
-        if done % 10 == 0 or last:
+        if logged:
             values = {name: value.item() for name, value in figures.items()}
-            if not np.isfinite(values["loss"]):
-                raise ConfigError(
-                    f"{setup.folder}: the loss is {values['loss']} at step {done}: the training diverged. Lower the "
-                    "rates (--set optimizer.rate=...) or the limit of the gradient (optimizer.clip); use another --out."
-                )
             log.write(done, {**values, "gradient_norm": norm.item(), "rate": setup.optimizer.param_groups[0]["lr"]})
         if validation is not None and (last or _every(done, config.evaluate_every)):
             errors = validation.measure(model, validation.queries(model, setup.validation_features))
@@ -152,7 +205,6 @@ def run_steps(setup: TrainingSetup, report: Progress) -> float:
                     model.save(setup.folder / "model")
         if not last and _every(done, config.checkpoint_every):
             write_checkpoint(setup.checkpoints, setup.checkpoint(done))
-    wait_for_all()
     if log is not None:
         log.close()
     return time.monotonic() - started

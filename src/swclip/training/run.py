@@ -172,7 +172,7 @@ def read_finished_run(folder: str | Path) -> RunFacts:
 
 @contextmanager
 def sole_trainer(folder: Path) -> Iterator[None]:
-    """Lock a run's folder during training; of several processes under torchrun, the leading one has the lock.
+    """Lock a run's folder during training.
 
     Args:
         folder: The run's folder; created where it is missing.
@@ -180,9 +180,6 @@ def sole_trainer(folder: Path) -> Iterator[None]:
     Raises:
         ConfigError: Another training has the lock.
     """
-    if os.environ.get("RANK", "0") != "0":
-        yield
-        return
     busy = ConfigError(f"{folder}: another process is training in this folder; wait for it, or choose another --out.")
     with sole_holder(folder, busy):
         yield

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import os
 from collections.abc import Callable
@@ -15,6 +16,7 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Float64, Int, Int64
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from swclip.data.grouping import text_or_none
 from swclip.data.manifest import Manifest
@@ -31,7 +33,7 @@ from swclip.models.token_cache import TokenCache
 from swclip.training.bandwidth import Bandwidths, resolve_bandwidths
 from swclip.training.checkpoint import Checkpoint, newest_checkpoint, optimizer_tensors, restore_optimizer
 from swclip.training.config import TrainingConfig
-from swclip.training.distributed import Process, wait_for_all
+from swclip.training.distributed import Process, from_leader, replicate, tensors_from_leader
 from swclip.training.fine_tuning import LoraAdapters, stored_tokens, token_cache, tune
 from swclip.training.inputs import (
     FeatureSource,
@@ -78,6 +80,7 @@ class TrainingSetup:
         objective: The loss, on the process's device.
         optimizer: AdamW over `weights`.
         weights: All trained parameters.
+        replicas: Averages their gradients over the processes; None for a single process.
         step: Number of steps completed before: 0, or that of the newest checkpoint.
         best: Lowest validation score so far.
     """
@@ -103,6 +106,7 @@ class TrainingSetup:
     objective: Objective
     optimizer: torch.optim.Optimizer
     weights: list[torch.nn.Parameter]
+    replicas: DistributedDataParallel | None
     step: int = 0
     best: float = float("inf")
 
@@ -158,14 +162,23 @@ class TrainingSetup:
         return Checkpoint(step, tensors, {"best": self.best if np.isfinite(self.best) else 1e9})
 
     def restore(self) -> None:
-        """Restore the state of the newest checkpoint, if there is one.
+        """Restore the state of the newest checkpoint, if there is one; the leading process reads it for all.
 
         Raises:
             ArtefactError: The checkpoint is damaged, or an earlier release wrote it in a form that is not supported.
         """
-        checkpoint = newest_checkpoint(self.checkpoints)
-        if checkpoint is None:
+        tensors: dict[str, Tensor] = {}
+
+        def read() -> Checkpoint | None:
+            checkpoint = newest_checkpoint(self.checkpoints)
+            if checkpoint is not None:
+                tensors.update(checkpoint.tensors)
+            return checkpoint and dataclasses.replace(checkpoint, tensors={})
+
+        header = from_leader(self.process, read)
+        if header is None:
             return
+        checkpoint = dataclasses.replace(header, tensors=tensors_from_leader(self.process, tensors))
         adapters = checkpoint.part("lora")
         if self.adapters is not None and not adapters:
             raise ArtefactError(
@@ -275,11 +288,11 @@ def set_up_training(
         fingerprint=lambda: model.feature_fingerprint,
         steps=config.steps,
         seed=config.seed,
-        wait=wait_for_all,
     )
     objective = Objective(bandwidths.objective, n_regions=max(1, len(set(districts)))).to(process.device)
     # Fused: one pass over the weights, of which the feature grid's table alone has millions.
     optimizer = torch.optim.AdamW(groups, betas=config.optimizer.betas, fused=True)
+    weights = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     setup = TrainingSetup(
         config,
         folder,
@@ -301,7 +314,8 @@ def set_up_training(
         bandwidths,
         objective,
         optimizer,
-        [parameter for group in optimizer.param_groups for parameter in group["params"]],
+        weights,
+        replicate(process, weights),
     )
     setup.restore()
     return setup

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from swclip.losses import Objective
 from swclip.models.config import UNTRAINED_TOWER
@@ -86,12 +87,16 @@ def forward_backward(
     autocast: AbstractContextManager[object] | None = None,
     key: tuple[int, ...] = (0,),
     progress: float = 1.0,
+    replicas: DistributedDataParallel | None = None,
 ) -> dict[str, Tensor]:
     """Compute the gradients of the objective on a batch, in the parameters.
 
-    With `chunk`, the embeddings are first computed without a graph, the loss is differentiated with respect to them,
-    and each chunk is then embedded again and back-propagated with its part of that gradient. This gives the gradient of
-    the whole batch with the memory of a chunk.
+    The loss is first differentiated with respect to the embeddings, and these are then back-propagated. With `chunk`,
+    the embeddings are first computed without a graph, and each chunk is embedded again for its backward pass. This
+    gives the gradient of the whole batch with the memory of a chunk.
+
+    Of several processes, the last backward pass averages the gradients; the others accumulate them. The loss has
+    communicated by then: both kinds of messages never mix, in whatever order the parameters become ready.
 
     Args:
         model: The model, in training mode.
@@ -102,6 +107,7 @@ def forward_backward(
         autocast: Mixed precision for the towers; the loss stays in float32.
         key: Seed of dropout; see `seeded`.
         progress: Share of the steps completed; the objective's robust forms start after a warm-up.
+        replicas: That of the parameters, by `swclip.training.distributed.replicate`; None for a single process.
 
     Returns:
         The objective's parts, detached.
@@ -142,15 +148,19 @@ def forward_backward(
         loss.backward()
         return {**figures, "scale": model.logit_scale.detach().exp()}
 
-    if len(parts) == 1:
-        return loss_of(images(0))
-    with torch.no_grad():
-        embedded = torch.cat([images(number) for number in range(len(parts))])
-    embedded.requires_grad_(True)
-    figures = loss_of(embedded)
-    assert embedded.grad is not None
-    for number, part in enumerate(parts):
-        images(number).backward(embedded.grad[part])  # type: ignore[no-untyped-call]
+    last = len(parts) - 1
+    with torch.no_grad() if last else nullcontext():
+        passes = [images(number) for number in range(len(parts))]
+    embedded = torch.cat(passes).detach().requires_grad_(True)
+    with nullcontext() if replicas is None else replicas.no_sync():
+        figures = loss_of(embedded)
+        assert embedded.grad is not None
+        for number in range(last):
+            images(number).backward(embedded.grad[parts[number]])  # type: ignore[no-untyped-call]
+    final = images(last) if last else passes[0]
+    if replicas is not None:
+        final = replicas(final)
+    final.backward(embedded.grad[parts[last]])  # type: ignore[no-untyped-call]
     return figures
 
 
