@@ -230,11 +230,5 @@ def replicate(process: Process, parameters: Iterable[nn.Parameter]) -> Distribut
     return DistributedDataParallel(_Trained(parameters), find_unused_parameters=True, gradient_as_bucket_view=True)
 
 
-def wait_for_all() -> None:
-    """Wait until all processes have called this."""
-    if dist.is_initialized() and dist.get_world_size() > 1:
-        dist.barrier()
-
-
 def _name(process: Process) -> str:
     return f"process {process.rank} on {socket.gethostname()}"

@@ -36,7 +36,7 @@ from swclip.models.feature_cache import FeatureCache
 from swclip.models.image_tower import ImageTower
 from swclip.models.locator_model import LocatorModel
 from swclip.models.token_cache import TokenCache, TokenSource, TokenType, transformer_blocks
-from swclip.training.distributed import Process, wait_for_all
+from swclip.training.distributed import Process, errors_in_all
 
 _LOG = logging.getLogger(__name__)
 
@@ -223,8 +223,8 @@ def stored_tokens(
         InputError: Photographs cannot be decoded.
     """
     split = tokens.split(model)
-    tokens.rows(model, paths[process.rank :: process.count], progress)
-    wait_for_all()
+    with errors_in_all(process):
+        tokens.rows(model, paths[process.rank :: process.count], progress)
     source = TokenSource(tokens.rows(model, paths, progress), split.shape)
     return source, lambda inputs: model.encode_image_features(split.features(inputs))
 

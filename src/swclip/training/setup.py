@@ -33,7 +33,7 @@ from swclip.models.token_cache import TokenCache
 from swclip.training.bandwidth import Bandwidths, resolve_bandwidths
 from swclip.training.checkpoint import Checkpoint, newest_checkpoint, optimizer_tensors, restore_optimizer
 from swclip.training.config import TrainingConfig
-from swclip.training.distributed import Process, from_leader, replicate, tensors_from_leader
+from swclip.training.distributed import Process, errors_in_all, from_leader, replicate, tensors_from_leader
 from swclip.training.fine_tuning import LoraAdapters, stored_tokens, token_cache, tune
 from swclip.training.inputs import (
     FeatureSource,
@@ -68,7 +68,8 @@ class TrainingSetup:
             trained blocks, or pixels.
         modalities: Captions and map tiles; None where the model reads neither.
         validation: The validation queries; None where the split has none.
-        validation_features: (V, F) their features by a frozen tower; None where the tower is trained.
+        validation_features: (V, F) their features by a frozen tower, in the leading process; None where the tower is
+            trained.
         sampler: Draws the batches.
         positions_deg: (N, 2) latitude, longitude in degrees, float64.
         accuracy_m: (N,) 1-sigma GPS accuracies in metres, NaN where unknown.
@@ -237,7 +238,11 @@ def set_up_training(
     tokens: TokenCache | None = None
     phases: list[Phase] = []
     if config.freeze_image or config.tuning.after:
-        features = cache.features(model, paths, progress=partial(progress, "image features"))
+        report = partial(progress, "image features")
+        if process.count > 1:
+            with errors_in_all(process):  # each process computes its share of those that the cache lacks
+                cache.features(model, paths[process.rank :: process.count], progress=report)
+        features = cache.features(model, paths, progress=report)
         until = config.steps if config.freeze_image else config.tuning.after
         phases.append(Phase(until, FeatureSource(features), model.encode_image_features))
     if not config.freeze_image:
@@ -248,7 +253,8 @@ def set_up_training(
             phases.append(Phase(config.steps, source, encode))
         else:
             _, preprocess = model.single_tower("training the image tower")
-            pixels = PhotographSource(paths, preprocess, workers=os.cpu_count() or 1)
+            beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))  # processes of this machine
+            pixels = PhotographSource(paths, preprocess, workers=max(1, (os.cpu_count() or 1) // beside))
             phases.append(Phase(config.steps, pixels, model.encode_pixels))
     modalities: ModalitySource | None = None
     if model.views is not None:
@@ -303,7 +309,7 @@ def set_up_training(
         phases,
         modalities,
         validation,
-        validation.features(model) if validation is not None else None,
+        validation.features(model) if validation is not None and process.leads else None,
         sampler,
         torch.from_numpy(positions),
         accuracy_m,
