@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from fixtures.processes import Command
 from swclip.data.manifest import read_manifest, write_manifest
-from swclip.data.splits import read_splits, write_splits
+from swclip.data.splits import indices, read_splits, write_splits
 from swclip.models.locator_model import LocatorModel
 from swclip.training.config import TrainingConfig, write_config
 from swclip.training.loop import train
@@ -50,7 +50,7 @@ def two(
     (bert / "config.json").write_text(json.dumps(architecture))
     text = {"text_tower": str(bert), "prompt": "in {city} at {location}"}
     more: dict[str, Any] = {
-        "steps": 12,
+        "steps": 8,
         "augment": False,
         "evaluate_every": 4,
         "checkpoint_every": 3,
@@ -66,9 +66,10 @@ def two(
     write_config(trained.recipe, trained.config)
     command = _command(trained, town, trained.run)
     process = torchrun(["--standalone", "--nproc-per-node", "2"], *command, folder=folder, environment=environment)
-    _, errors = process.communicate(240)
+    _, errors = process.communicate(900)
     assert process.returncode == 0, errors
-    assert errors.count("Next: swclip evaluate") == 1, "one process speaks for all"
+    for line in ("validation: median", "Next: swclip evaluate"):
+        assert errors.count(line) == 1, "one process speaks for all"
     return trained
 
 
@@ -112,12 +113,12 @@ def test_killed_processes_are_restarted_to_the_same_curve_and_weights(
         "--verbose",
         folder=tmp_path,
         environment=environment,
-        kills={0: (1, 5), 1: (0, 10)},
+        kills={0: (1, 5), 1: (0, 7)},
     )
-    _, errors = process.communicate(240)
+    _, errors = process.communicate(900)
     assert process.returncode == 0, errors
     assert "resumes from step 3" in errors
-    assert "resumes from step 9" in errors
+    assert "resumes from step 6" in errors
     _assert_undisturbed(tmp_path / "run", two)
 
 
@@ -165,7 +166,7 @@ def test_two_machines_train_as_one_and_only_the_leading_one_has_the_run(
         more: dict[str, Any] = {"namespace": namespace, "kills": {0: (1, 5)}}
         machines.append(torchrun(options, *command, folder=folder, environment=variables, **more))
     for machine in machines:
-        _, errors = machine.communicate(240)
+        _, errors = machine.communicate(900)
         assert machine.returncode == 0, errors
     _assert_undisturbed(tmp_path / "machine-1" / "run", two)
     assert not (tmp_path / "machine-2" / "run").exists()
@@ -188,6 +189,12 @@ def _without_photographs(folder: Path) -> None:
         photograph.unlink()
 
 
+def _with_a_broken_photograph(folder: Path) -> None:
+    manifest = read_manifest(folder / "data")
+    rows = indices(read_splits(folder / "data" / "splits.parquet"), manifest, "train")
+    manifest.image_paths[rows[1]].write_bytes(b"not a photograph")  # in the second share of two
+
+
 @pytest.mark.parametrize(
     ("change", "more", "code", "message"),
     [
@@ -195,9 +202,10 @@ def _without_photographs(folder: Path) -> None:
         (lambda folder: shutil.rmtree(folder / "data"), (), 3, "there is no manifest"),
         (_without_photographs, (), 2, "does not exist on this machine, nor do 39 others of 40"),
         (_with_a_newer_checkpoint, (), 3, "process 1 has step-00000009.safetensors of this run, newer than"),
+        (_with_a_broken_photograph, (), 2, "p00-2.jpg"),
         (lambda _: None, ("--seed", "2"), 4, "differs from process 0 .* seed: 2, not 1"),
     ],
-    ids=["another manifest", "no manifest", "no photographs", "newer checkpoint", "another seed"],
+    ids=["another manifest", "no manifest", "no photographs", "newer checkpoint", "broken photograph", "another seed"],
 )
 def test_a_machine_that_differs_ends_all_processes_with_a_clear_error(
     change: Callable[[Path], object],
@@ -206,6 +214,7 @@ def test_a_machine_that_differs_ends_all_processes_with_a_clear_error(
     message: str,
     two: Trained,
     town: Path,
+    towers: Path,
     tmp_path: Path,
     environment: dict[str, str],
     start_group: Callable[..., list[tuple[int | None, str]]],
@@ -214,10 +223,10 @@ def test_a_machine_that_differs_ends_all_processes_with_a_clear_error(
     for folder in folders:
         shutil.copytree(town, folder / "data")
     change(folders[1])
-    command = _command(two, "data", "run")
+    command = [*_command(two, "data", "run"), "--image-tower", towers / "dinov2", "--freeze", "image"]
     both = start_group((folders[0], command), (folders[1], [*command, *more]), environment=environment)
     assert [end for end, _ in both] == [code, code], both
     for _, errors in both:
         assert re.search(message, " ".join(errors.split())), errors
     assert "process 1 " in both[0][1]
-    assert not (folders[0] / "run" / "run.json").exists()
+    assert not (folders[0] / "run" / "model").exists()

@@ -54,12 +54,13 @@ def train(
     config = (options or RecipeOptions()).config(recipe, **bandwidths, seed=seed)
     system, command = Path(recipe).stem, command_line()
     facts = run_training(manifest, splits, config, out, system=system, device=device, command=command, progress=True)
+    if os.environ.get("RANK", "0") != "0":  # only one process prints
+        return
     fitted = facts.figures.get("val_posterior")
     if fitted:
         console.print(
             f"validation: median error {fitted['median_error_m']:.0f} m, mean {fitted['mean_error_m']:.0f} m "
             f"over {fitted['n_queries']} queries"
         )
-    if facts.status == "finished" and os.environ.get("RANK", "0") == "0":  # only one process prints
-        console.print(f"{out}: trained", markup=False, soft_wrap=True)
-        next_step("train", "swclip", "evaluate", out, "--out", f"reports/{out.name}")
+    console.print(f"{out}: trained", markup=False, soft_wrap=True)
+    next_step("train", "swclip", "evaluate", out, "--out", f"reports/{out.name}")
