@@ -45,7 +45,7 @@ from swclip.training.distributed import (
 )
 from swclip.training.fine_tuning import merged_weights
 from swclip.training.inputs import prefetch
-from swclip.training.run import RunFacts, digest_of_splits, open_run, sole_trainer
+from swclip.training.run import RunFacts, digest_of_candidates, digest_of_splits, open_run, sole_trainer
 from swclip.training.setup import Progress, TrainingSetup, set_up_training
 from swclip.training.step import forward_backward, rate_factor
 from swclip.versions import versions
@@ -96,7 +96,8 @@ def train(
                 raise InputError(f"{splits.path}: {len(rows)} photographs are in split 'train'; at least 2 are needed.")
             if process.count > 1:
                 _look_for_photographs([manifest.image_paths[row] for row in rows])
-        _check_processes(process, manifest, splits, config, folder)
+        if process.count > 1:
+            _check_processes(process, manifest, splits, config, folder)
 
         def opened() -> RunFacts:
             held.enter_context(sole_trainer(folder))
@@ -141,7 +142,12 @@ def _check_processes(
 ) -> None:
     """Refuse processes with other data, settings or versions than the leader, or with a newer checkpoint."""
     settings = pd.json_normalize(as_plain(config), sep=".").iloc[0].to_dict()
-    facts = {"manifest": manifest.digest[:12], "splits": digest_of_splits(splits)[:12], **settings, **versions()}
+    digests = {
+        "manifest": manifest.digest,
+        "splits": digest_of_splits(splits),
+        "candidates": digest_of_candidates(splits),
+    }
+    facts = {**{name: digest[:12] for name, digest in digests.items()}, **settings, **versions()}
     check_agreement(process, {name: str(value) for name, value in facts.items()}, str(manifest.path))
     newest = gathered(process, [path.name for path in list_checkpoints(folder / "checkpoints")][-1:])
     if max(newest) > newest[0]:
