@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -72,8 +72,8 @@ def join_processes(device: torch.device) -> Iterator[Process]:
         return
     if gpu:
         torch.cuda.set_device(device)
-    store, rank, _ = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))
-    store = dist.PrefixStore(_name_of_start(store, rank, count), store)
+    store, rank, _ = next(iter(dist.rendezvous("env://", timeout=_PATIENCE)))  # type: ignore[attr-defined]
+    store = dist.PrefixStore(_name_of_start(store, rank, count), store)  # type: ignore[attr-defined]
     dist.init_process_group("nccl" if gpu else "gloo", store=store, rank=rank, world_size=count, timeout=_PATIENCE)
     process = Process(rank, count, device)
     try:
@@ -89,7 +89,7 @@ def join_processes(device: torch.device) -> Iterator[Process]:
         dist.destroy_process_group()
 
 
-def _name_of_start(store: dist.Store, rank: int, count: int) -> str:
+def _name_of_start(store: Any, rank: int, count: int) -> str:
     """A name that the processes of one start share, and no earlier start has.
 
     torchrun keeps its store when it restarts processes: without a prefix of their own they read the addresses of ended
@@ -104,7 +104,7 @@ def _name_of_start(store: dist.Store, rank: int, count: int) -> str:
         store.set(f"swclip/greeting/{rank}", name)
         answer = f"swclip/answer/{name}"
         store.wait([answer], _PATIENCE)
-        start = store.get(answer).decode()
+        start: str = store.get(answer).decode()
         store.set(f"swclip/{start}/{rank}", "here")
         return start
     greetings = {f"swclip/greeting/{other}": f"swclip/{name}/{other}" for other in range(1, count)}

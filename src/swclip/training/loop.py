@@ -147,8 +147,9 @@ def _check_processes(
         "splits": digest_of_splits(splits),
         "candidates": digest_of_candidates(splits),
     }
-    facts = {**{name: digest[:12] for name, digest in digests.items()}, **settings, **versions()}
-    check_agreement(process, {name: str(value) for name, value in facts.items()}, str(manifest.path))
+    facts = {name: digest[:12] for name, digest in digests.items()}
+    facts |= {str(name): str(value) for name, value in settings.items()} | versions()
+    check_agreement(process, facts, str(manifest.path))
     newest = gathered(process, [path.name for path in list_checkpoints(folder / "checkpoints")][-1:])
     if max(newest) > newest[0]:
         raise ArtefactError(
