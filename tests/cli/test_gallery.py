@@ -283,10 +283,18 @@ def test_search_on_disk_gives_the_answers_of_search_in_memory(
     assert run(["locate", gallery, photograph, "--search", "disk"]) == 0
     assert "has no index" in caplog.text
     caplog.clear()
+    from lancedb.index import IvfFlat
+
+    table = GalleryStore.open(gallery).table
+    table.create_index("location_embedding", config=IvfFlat(distance_type="dot", num_partitions=1))
+    assert run(["locate", gallery, photograph, "--search", "disk"]) == 0
+    assert "has an index of an earlier swclip, which is no longer used" in caplog.text
+    caplog.clear()
     capsys.readouterr()
     assert run(["gallery", "build-index", gallery, "--queries", "20"]) == 0
     output = " ".join(capsys.readouterr().err.split())
     assert "location_embedding: an index of 60 embeddings, 60 of them new" in output
+    assert not GalleryStore.open(gallery).table.list_indices()
     assert "Recall against an exact search, 20 queries" in output
     assert "recall@10" in output
     answers = {}
