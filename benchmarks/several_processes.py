@@ -4,7 +4,7 @@
         [--processes 2 --batch-size 512 --steps 30 --repeats 5 --freeze none --set batch.chunk=32]
 
 Starts `torchrun --nproc-per-node 1` and `... 2` in turn, on the CPU with one thread each, and times the steps after the
-first ten, without starting, validation and checkpoints. Prints, as JSON and for each number of processes, the smallest
+first ten, without starting, validation and checkpoints. Reports, for each number of processes, the smallest
 and the median wall-clock time of a step, the time of all processors together, and the load of the machine. The
 efficiency is the time of one process divided by that of P processes and by P. Wall-clock times need as many idle
 processors as there are processes; the time of the processors does not, and shows what the further processes repeat and
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import say
+from common import new_parser, say, table_of, table_of_figures, write_results
 
 from swclip.cli.options import RecipeOptions
 from swclip.data.manifest import read_manifest
@@ -41,7 +41,7 @@ _FIRST = 10  # steps that are not timed: buckets of DDP are rebuilt, files are r
 
 def main() -> None:
     """Run the comparison, or, with --worker, be one of its processes."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = new_parser(__doc__)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--splits", type=Path, required=True)
     parser.add_argument("--recipe", default="sw-clip")
@@ -65,12 +65,16 @@ def main() -> None:
             times.append(_measure(count))
             say(f"repeat {repeat + 1}, {count} processes: {times[-1]}")
     one, several = ({key: [time[key] for time in times] for key in times[0]} for times in measured.values())
-    print(json.dumps({"batch size": options.batch_size, "1": _summary(one), str(options.processes): _summary(several)}))
+    seconds = {"1": _summary(one), str(options.processes): _summary(several)}
+    efficiency: dict[str, float] = {}
     for kind, smallest in (("wall-clock time", min), ("median wall-clock time", statistics.median)):
         share = smallest(one["wall_s"]) / smallest(several["wall_s"]) / options.processes
-        print(f"efficiency by {kind}: {share:.2f}")
+        efficiency[f"efficiency by {kind}"] = round(share, 2)
     share = statistics.median(one["processors_s"]) / statistics.median(several["processors_s"])
-    print(f"efficiency by the time of the processors: {share:.2f}")
+    efficiency["efficiency by the time of the processors"] = round(share, 2)
+    document = {"batch size": options.batch_size, "seconds of a step": seconds, **efficiency}
+    text = f"{table_of(seconds, 'processes')}\n{table_of_figures(efficiency)}"
+    write_results(options.out, "several_processes", document, text)
 
 
 def _summary(times: dict[str, list[float]]) -> dict[str, Any]:
@@ -87,7 +91,7 @@ def _measure(count: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-        subprocess.run([*command, *sys.argv, "--worker", folder], env=environment, check=True, stdout=sys.stderr)
+        subprocess.run([*command, *sys.argv, "--worker", folder], env=environment, check=True, stdout=2)
         measured: dict[str, float] = json.loads((Path(folder) / "times.json").read_text())
     return measured
 
