@@ -16,7 +16,6 @@ from numpy.typing import ArrayLike
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
-from torch.overrides import TorchFunctionMode
 
 from swclip.errors import ArtefactError, ConfigError, SwclipError
 from swclip.files import atomic_folder, read_json, write_json
@@ -372,7 +371,7 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
         config = saved_config(values["model"], folder / "config.json")
         preprocess = preprocess_from_dict(read_json(folder / "preprocess.json", "the model's preprocessing"))
         texts, tokenizer = values["text_architecture"], folder / "tokenizer"
-        with torch.random.fork_rng(devices=[]), _Undrawn():  # what draws all the same is overwritten below
+        with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten below
             location = LocationEncoder(config.location, config.embedding_dim, values["cells"], texts, tokenizer)
             tower = build_tower(config.image, values["image_architecture"])
             model = LocatorModel(config, preprocess, tower, location)
@@ -393,18 +392,6 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
     model.patches = read_patch_encoder(folder)
     model.folder = folder
     return model.eval()
-
-
-class _Undrawn(TorchFunctionMode):
-    """Leaves weights undrawn where they are about to be read: that takes longer than reading them."""
-
-    def __torch_function__(
-        self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        named = kwargs or {}
-        if function in (Tensor.normal_, Tensor.uniform_) or getattr(function, "__module__", "") == "torch.nn.init":
-            return args[0] if args else named["tensor"]
-        return function(*args, **named)
 
 
 def _train_one(tower: str | os.PathLike[str]) -> str:
