@@ -32,6 +32,7 @@ from swclip.models.locator_model import load_model
 BATCH = 32
 
 
+@torch.no_grad()
 def main() -> None:
     """Measure, and write the tables."""
     parser = new_parser(__doc__, out_required=True)
@@ -41,7 +42,6 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2, 4])
     options = parser.parse_args()
-    torch.set_grad_enabled(False)
     paths = sorted(options.photographs.rglob("*.jpg"))[: options.count]
     model = load_model(options.run)
     libraries = decoders(model.preprocess.decode_px)

@@ -9,11 +9,13 @@ import runpy
 import shlex
 import sys
 import tomllib
+from collections.abc import Iterator
 from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest
@@ -113,8 +115,15 @@ def inputs(tmp_path_factory: pytest.TempPathFactory, towers: Path) -> Inputs:
 
 
 @pytest.fixture(autouse=True)
-def cache(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> None:
+def state_of_this_process(inputs: Inputs, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Benchmarks are scripts that may set threads and environment; other tests run in this process afterwards."""
+    threads, environment = torch.get_num_threads(), dict(os.environ)
     monkeypatch.setenv("SWCLIP_CACHE", str(inputs.cache))
+    yield
+    assert torch.is_grad_enabled()
+    torch.set_num_threads(threads)
+    os.environ.clear()
+    os.environ.update(environment)
 
 
 def called(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
