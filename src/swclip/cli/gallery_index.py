@@ -12,9 +12,10 @@ def build_index(
     rebuild: bool = False,
     queries: int = 200,
 ) -> None:
-    """Build or extend the index for searches on disk, and measure its recall.
+    """Build or extend the index for searches on disk.
 
-    A query searches as many partitions of the index as recall@100 of 0.99 needs, from 64 on.
+    Its recall is measured and printed. A query searches as many partitions of the index as recall@100 of 0.99 needs,
+    from 64 on.
 
     Galleries with up to 2 GB of embeddings are searched exactly, in memory, and need no index. Entries that are
     appended later are found at once, and compared one by one: run the command again after many additions, which adds

@@ -187,7 +187,7 @@ def _plain_column(column: pa.ChunkedArray) -> pd.Series[Any]:
         # pandas would read float64, in which two ids of 17 digits are one.
         return pd.Series(pd.array(column.to_pylist(), dtype="Int64"))
     values: pd.Series[Any] = column.to_pandas()
-    return values
+    return values.copy()  # else it is a read-only view of Arrow's memory, which a user cannot change
 
 
 def text_objects(column: pa.ChunkedArray) -> np.ndarray[Any, Any]:
