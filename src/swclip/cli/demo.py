@@ -82,7 +82,7 @@ def demo(
         console.print(_outcome(protocol, difference.figures), soft_wrap=True)
     console.print(
         f"A system near the random place knows no more than the city. All see the streets by {_TOWER}, a small tower; "
-        "over five seeds, with larger towers and on real streets: docs/first-hour.md, docs/results.",
+        "why, and figures with larger towers and on real streets: docs/first-hour.md, docs/results.",
         soft_wrap=True,
     )
 
