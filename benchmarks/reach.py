@@ -19,13 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import STYLES, markdown, new_figure, new_parser, save_figure, say, write_results
+from common import STYLES, markdown, new_figure, save_figure, write_results
 from jaxtyping import Float64, Int64
+from trained_runs import draws_parser, measured_draws
 
 from swclip.calibration.posterior_config import PosteriorConfig, read_posterior
 from swclip.data.splits import candidates_for
 from swclip.evaluation.evaluate import query_rows
-from swclip.files import read_json, write_json
 from swclip.gallery.build import build_gallery
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.hubness import read_bank
@@ -233,20 +233,8 @@ def draw_figure(draws: list[dict[str, Any]], path: Path) -> None:
 
 def main() -> None:
     """Measure all draws, and write reach.json, reach.md and the figure."""
-    parser = new_parser(__doc__, out_required=True)
-    parser.add_argument("benchmark", type=Path, help="the folder that `swclip benchmark --draws` wrote")
-    parser.add_argument("--recipe", default="sw-clip-plus")
-    args = parser.parse_args()
-    draws: list[dict[str, Any]] = []
-    runs = f"runs/{args.recipe}-*"
-    for run in [*args.benchmark.glob(runs), *sorted(args.benchmark.glob(f"draws/*/{runs}"))]:
-        file = args.out / f"draw-{len(draws)}.json"
-        if not file.is_file():
-            say(str(run))
-            write_json(file, measured(Queries.of_run(run)))
-        draws.append(read_json(file, "the figures of a draw"))
-    if not draws:
-        raise SystemExit(f"{args.benchmark}: has no finished runs of {args.recipe}.")
+    args = draws_parser(__doc__).parse_args()
+    draws = measured_draws(args, lambda run: measured(Queries.of_run(run)))
     draw_figure(draws, args.out / "reach")
     write_results(args.out, "reach", {"draws": draws}, text_of(draws))
 

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import markdown, new_parser, say, write_results
+from common import markdown, write_results
+from trained_runs import draws_parser, measured_draws
 
 from swclip.calibration.posterior_config import read_posterior
 from swclip.data.manifest import Manifest
 from swclip.data.splits import QuerySplit, Splits, candidates_for, indices
 from swclip.evaluation.evaluate import query_rows
-from swclip.files import read_json, write_json
 from swclip.gallery.build import build_gallery
 from swclip.gallery.gallery import Gallery
 from swclip.gallery.patches import ComputedPatches
@@ -103,18 +103,8 @@ def measured(run: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Measure all draws, and write the table."""
-    parser = new_parser(__doc__, out_required=True)
-    parser.add_argument("benchmark", type=Path, help="the folder that `swclip benchmark --draws` wrote")
-    parser.add_argument("--recipe", default="sw-clip-plus")
-    args = parser.parse_args()
-    draws: list[dict[str, Any]] = []
-    pattern = f"runs/{args.recipe}-*"
-    for run in [*args.benchmark.glob(pattern), *sorted(args.benchmark.glob(f"draws/*/{pattern}"))]:
-        file = args.out / f"draw-{len(draws)}.json"
-        if not file.is_file():
-            say(str(run))
-            write_json(file, measured(run))
-        draws.append(read_json(file, "the figures of a draw"))
+    args = draws_parser(__doc__).parse_args()
+    draws = measured_draws(args, measured)
     rows = []
     for name in EVIDENCE:
         each = [draw["figures"][name] for draw in draws]

@@ -1,14 +1,14 @@
-"""Shared parts of the benchmarks that train: their options, training with evaluation, and differences as texts."""
+"""Shared parts of the benchmarks that train, or measure trained runs: options, training with evaluation, texts."""
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from common import command_line, new_parser
+from common import command_line, new_parser, say
 
 from swclip.calibration.posterior_config import read_posterior
 from swclip.cli.options import RecipeOptions
@@ -19,6 +19,7 @@ from swclip.data.splits import Splits
 from swclip.evaluation.evaluate import EmbedConfig, evaluate
 from swclip.evaluation.measure import MeasureConfig
 from swclip.evaluation.result import Evaluation
+from swclip.files import read_json, write_json
 from swclip.gallery.hubness import read_bank
 from swclip.models.feature_cache import FeatureCache
 from swclip.models.locator_model import load_model
@@ -112,3 +113,26 @@ def run(
 def difference_text(difference: Mapping[str, Any]) -> str:
     """A difference of distances in the JSON of a benchmark, with its interval."""
     return tables.difference_text(Difference.model_validate(difference))
+
+
+def draws_parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser with the folder of a benchmark over several draws, and one of its recipes."""
+    parser = new_parser(description, out_required=True)
+    parser.add_argument("benchmark", type=Path, help="the folder that `swclip benchmark --draws` wrote")
+    parser.add_argument("--recipe", default="sw-clip-plus")
+    return parser
+
+
+def measured_draws(args: argparse.Namespace, measured: Callable[[Path], dict[str, Any]]) -> list[dict[str, Any]]:
+    """The figures of a recipe's run in each draw; those that an earlier command wrote are read."""
+    runs = f"runs/{args.recipe}-*"
+    draws: list[dict[str, Any]] = []
+    for run in [*args.benchmark.glob(runs), *sorted(args.benchmark.glob(f"draws/*/{runs}"))]:
+        file = args.out / f"draw-{len(draws)}.json"
+        if not file.is_file():
+            say(str(run))
+            write_json(file, measured(run))
+        draws.append(read_json(file, "the figures of a draw"))
+    if not draws:
+        raise SystemExit(f"{args.benchmark}: has no finished runs of {args.recipe}.")
+    return draws

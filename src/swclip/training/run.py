@@ -68,7 +68,7 @@ def open_run(
 ) -> RunFacts:
     """Start a run in a folder, or read the record of the existing one.
 
-    Photographs and splits are compared by their content, so that a run goes on where its folder or theirs was moved or
+    Photographs and splits are compared by their content, so that a run resumes where its folder or theirs was moved or
     copied; the record then has the new paths.
 
     Args:
