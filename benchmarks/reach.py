@@ -183,7 +183,6 @@ def text_of(draws: list[dict[str, Any]]) -> str:
     certainty = [[percent(left_out), cell("certainty", at)] for at, left_out in enumerate(LEFT_OUT)]
     missed = sum(draw["missed"]["n"] for draw in draws)
     lines = [
-        f"    {command_line()}\n",
         f"Within 25 m {cell('within', str(NEAR_M))}, within 100 m {cell('within', str(RADIUS_M))}. Of {missed} answers "
         f"farther than 100 m, {cell('missed', 'far_more_similar')} have a photograph beyond 100 m that is more similar "
         f"than any within 25 m. Photographs of a place together ({draws[0]['together']['n']} places): "
