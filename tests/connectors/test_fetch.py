@@ -9,6 +9,7 @@ import signal
 import time
 from dataclasses import replace
 from datetime import datetime
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
