@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 from swclip.files import atomic_file, write_json
@@ -43,6 +45,24 @@ def swclip(*arguments: object) -> None:
         sys.argv = before
     if code:
         raise SystemExit(code)
+
+
+def timed(call: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
+    """A result, and its wall-clock and CPU seconds."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = call()
+    return result, (time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def private_mb() -> float:
+    """Private memory of this process in MB, without mapped files."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 2**10
+
+
+def recall(rows: Any, truth: Any, k: int) -> float:
+    """Mean share of the true best k among the first k: (Q, at least k) row numbers found, and true ones."""
+    return fmean(len({*a[:k]} & {*b[:k]}) / k for a, b in zip(rows.tolist(), truth.tolist(), strict=True))
 
 
 def markdown(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -25,15 +25,14 @@ import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import markdown, new_parser, say, write_results
-from made_up import multiplied, noisy_queries, towns, unit
+from common import markdown, new_parser, private_mb, recall, say, timed, write_results
+from made_up import multiplied, noisy_queries, split_features, towns
 
 from swclip.files import write_json
 from swclip.gallery import ann
@@ -235,26 +234,17 @@ def main() -> None:
 def prepare(folder: Path, size: int, options: argparse.Namespace) -> None:
     """Write vectors, queries and the true best rows."""
     folder.mkdir(exist_ok=True)
-    vectors, _, _ = towns(size, options.dim)
     if options.features:
-        features = reduced(options.features, options.dim)
-        aside = np.arange(len(features)) % 5 == 0
-        vectors = multiplied(features[~aside], size)
-        queries = features[aside][: options.queries]
+        features, queries = split_features(options.features, options.dim, options.queries)
+        vectors = multiplied(features, size)
     else:
+        vectors, _, _ = towns(size, options.dim)
         queries = noisy_queries(vectors, options.queries, 1.0)
     exact = product(vectors, folder)[""]
     truth = np.concatenate([exact(part) for part in np.array_split(queries, 4)])
     np.save(folder / "vectors.npy", vectors)
     np.save(folder / "queries.npy", queries)
     np.save(folder / "truth.npy", truth)
-
-
-def reduced(path: Path, dim: int) -> np.ndarray:
-    """Image features in D dimensions."""
-    features = unit(np.load(path).astype(np.float32))
-    centred = features - features.mean(axis=0)
-    return unit(centred @ np.linalg.svd(centred, full_matrices=False)[2][:dim].T)
 
 
 def measured(folder: Path, way: str, singly: int) -> list[dict[str, object]]:
@@ -295,24 +285,6 @@ def measured(folder: Path, way: str, singly: int) -> list[dict[str, object]]:
                 }
             )
     return results
-
-
-def recall(rows: np.ndarray, truth: np.ndarray, k: int) -> float:
-    """Mean share of the true best k among the k of a search."""
-    return float(np.mean([len({*a[:k]} & {*b[:k]}) / k for a, b in zip(rows.tolist(), truth.tolist(), strict=True)]))
-
-
-def timed(call: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
-    """A result, and its wall-clock and CPU seconds, including those of child processes."""
-    wall, cpu = time.perf_counter(), sum(os.times()[:4])
-    result = call()
-    return result, (time.perf_counter() - wall, sum(os.times()[:4]) - cpu)
-
-
-def private_mb() -> float:
-    """Private memory of this process in MB, without mapped files."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 2**10
 
 
 def write_report(out: Path) -> None:

@@ -28,15 +28,15 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from common import markdown, new_parser, say, write_results
-from made_up import multiplied, noisy_queries, towns, unit
+from common import markdown, new_parser, private_mb, recall, say, timed, write_results
+from made_up import multiplied, noisy_queries, split_features, towns
 
 from swclip.files import write_json
 from swclip.gallery import ann
 from swclip.gallery.index_build import build_index
 from swclip.gallery.vector_index import Effort, VectorIndex
 
-QUERIES, TOP, BATCH, CHUNK = 128, 512, 64, 50_000
+QUERIES, TOP, BATCH, CHUNK = 256, 512, 64, 50_000
 KS = (1, 10, 100, 512)
 LATER = 20  # a twentieth is appended later
 SHARES = {"a fiftieth": 50, "a thousandth": 1000}
@@ -67,22 +67,20 @@ def main() -> None:
 
 def chunks(options: argparse.Namespace) -> Iterator[np.ndarray]:
     """The embeddings, a chunk at a time; the same ones each time."""
-    features = None if options.features is None else reduced(options.features, options.dim)
+    features = None if options.features is None else real(options.features, options.dim)[0]
     for number, start in enumerate(range(0, options.rows, CHUNK)):
         size = min(CHUNK, options.rows - start)
         if features is None:
             # The waves are those of the first seed; positions and noise are others.
             yield towns(size, options.dim, seed=0, draw=number)[0]
         else:
-            yield multiplied(features[np.arange(len(features)) % 5 != 0], size, seed=number)
+            yield multiplied(features, size, seed=number)
 
 
 @cache
-def reduced(path: Path, dim: int) -> np.ndarray:
-    """Image features in D dimensions."""
-    features = unit(np.load(path).astype(np.float32))
-    centred = features - features.mean(axis=0)
-    return unit(centred @ np.linalg.svd(centred, full_matrices=False)[2][:dim].T)
+def real(path: Path, dim: int) -> tuple[np.ndarray, np.ndarray]:
+    """Image features to multiply, and queries."""
+    return split_features(path, dim, QUERIES)
 
 
 def table_of(options: argparse.Namespace) -> Any:
@@ -102,11 +100,7 @@ def write(options: argparse.Namespace) -> dict[str, Any]:
     """Write the table without the last rows, and the true best of all and of the filtered rows."""
     import lancedb
 
-    chosen = None
-    if options.features is not None:
-        features = reduced(options.features, options.dim)
-        held_out = features[np.arange(len(features)) % 5 == 0]
-        chosen = held_out[np.random.default_rng(0).permutation(len(held_out))[:QUERIES]]
+    chosen = None if options.features is None else real(options.features, options.dim)[1]
     first_rows = options.rows - options.rows // LATER
     best: dict[str, Any] = {}
     database = lancedb.connect(options.out / "table")
@@ -203,7 +197,7 @@ def measured(
         allowed = ids[number % one_in == 0]
         opened, among_s = timed(lambda: opened.among(allowed))
         open_s = among_s
-    held_mb = private_mb() - before_mb
+    held_mb = round(private_mb() - before_mb)
     arrays = np.load(options.out / "truth.npz")
     queries, truth = arrays["queries"], arrays[name]
     efforts = [Effort(probes=probes) for probes in (options.probes if every_effort else options.probes[:1])]
@@ -229,23 +223,10 @@ def measured(
                     "cpu_ms": round(float(cpu.mean()), 2),
                     "batch_ms": round(1e3 * float(np.median([took[0] for _, took in batches])) / BATCH, 2),
                     "batch_cpu_ms": round(1e3 * float(np.mean([took[1] for _, took in batches])) / BATCH, 2),
-                    **{f"recall_at_{n}": recall(found, truth, n) for n in KS if n <= min(k, truth.shape[1])},
+                    **{f"recall_at_{n}": round(recall(found, truth, n), 4) for n in KS if n <= min(k, truth.shape[1])},
                 }
             )
     return {"open_s": round(open_s[0], 1), "open_cpu_s": round(open_s[1], 1), "memory_mb": held_mb, "searches": results}
-
-
-def recall(rows: np.ndarray, truth: np.ndarray, k: int) -> float:
-    """Mean share of the true best k among the first k."""
-    shared = [len({*a[:k]} & {*b[:k]}) / k for a, b in zip(rows.tolist(), truth.tolist(), strict=True)]
-    return round(float(np.mean(shared)), 4)
-
-
-def timed(call: Callable[[], Any]) -> tuple[Any, tuple[float, float]]:
-    """A result, and its wall-clock and CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = call()
-    return result, (time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def codes_mb(options: argparse.Namespace) -> dict[str, int]:
@@ -256,12 +237,6 @@ def codes_mb(options: argparse.Namespace) -> dict[str, int]:
 def size_mb(folder: Path) -> int:
     """Bytes of the files of a folder, MB."""
     return round(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()) / 2**20)
-
-
-def private_mb() -> int:
-    """Private memory of this process in MB, without mapped files."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return round(next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) / 2**10)
 
 
 def write_report(out: Path) -> None:

@@ -29,7 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import markdown, new_parser, say, write_results
+from common import markdown, new_parser, say, timed, write_results
 
 from swclip.files import write_json
 
@@ -188,13 +188,6 @@ def warm(out: Path, paths: list[Path], calls: int, theirs: Any) -> dict[str, Any
 
 def _search(locator: Any, query: Any) -> Any:
     return locator.answer_posteriors(locator.evidence(query).log_p, TOP, "mode")
-
-
-def timed(call: Callable[[], Any]) -> tuple[Any, Seconds]:
-    """A result, and its wall-clock and CPU seconds."""
-    wall, cpu = time.perf_counter(), time.process_time()
-    result = call()
-    return result, (time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def table(report: dict[str, Any]) -> str:

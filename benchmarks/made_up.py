@@ -7,6 +7,8 @@ geographic waves of several lengths; those of photographs scatter around it.
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 from jaxtyping import Float32, Float64, Int64
 
@@ -16,6 +18,7 @@ WAVES_M, SHARES = (2000.0, 400.0, 80.0), (0.5, 0.6, 0.5)
 CITIES, HALF_WIDTH_M, OF_CITY, NOISE = 40, 4000.0, 0.5, 0.1
 _DEG_M = 111_195.0  # a degree of latitude, metres
 _ROWS_AT_ONCE = 50_000
+_BY_WHICH_CHOSEN = 128  # held-out photographs by which the settings of swclip's index were chosen
 
 
 def unit(rows: Float32[np.ndarray, "n d"]) -> Float32[np.ndarray, "n d"]:
@@ -70,6 +73,24 @@ def noisy_queries(
     generator = np.random.default_rng(seed)
     drawn = rows[generator.choice(len(rows), count, replace=False)]
     return unit(drawn + noise * generator.standard_normal(drawn.shape, dtype=np.float32) / np.sqrt(rows.shape[1]))
+
+
+def split_features(path: Path, dim: int, queries: int) -> tuple[Float32[np.ndarray, "n d"], Float32[np.ndarray, "q d"]]:
+    """Image features in D dimensions (PCA): four fifths of the photographs, to multiply, and queries of the others.
+
+    The held-out photographs by which the settings of swclip's index were chosen are not among the queries.
+
+    Args:
+        path: A .npy of image features, a row each.
+        dim: D.
+        queries: Q.
+    """
+    features = unit(np.load(path).astype(np.float32))
+    centred = features - features.mean(axis=0)
+    features = unit(centred @ np.linalg.svd(centred, full_matrices=False)[2][:dim].T)
+    aside = np.arange(len(features)) % 5 == 0
+    held_out = np.random.default_rng(0).permutation(features[aside])
+    return features[~aside], held_out[min(_BY_WHICH_CHOSEN, len(held_out) // 2) :][:queries]
 
 
 def multiplied(

@@ -14,12 +14,9 @@ import re
 import statistics
 import subprocess
 import sys
-import threading
 import time
-from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO
 
 import httpx
 from common import new_parser, table_of_figures, write_results
@@ -75,20 +72,13 @@ def main() -> None:
 
 def _started(gallery: Path, threads: int, clients: int, max_batch: int) -> tuple[subprocess.Popen[str], str]:
     command = [sys.executable, "-m", "swclip", "serve", str(gallery), "--port=0", f"--threads={threads}"]
-    command += [f"--max-batch={max_batch}", f"--concurrency={clients}", "--timeout-s=300"]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    assert process.stderr is not None
-    for line in process.stderr:
+    command += ["--quiet", f"--max-batch={max_batch}", f"--concurrency={clients}", "--timeout-s=300"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    for line in process.stdout:
         if match := re.search(r"serves at (http://\S+)", line):
-            threading.Thread(target=_drain, args=(process.stderr,), daemon=True).start()
             return process, match[1]
     raise SystemExit(f"the service ended with {process.wait()}")
-
-
-def _drain(log: IO[str]) -> None:
-    """Read the log of the requests to its end: an unread pipe would fill."""
-    with log:
-        deque(log, 0)
 
 
 async def _request(address: str, photographs: Sequence[bytes], requests: int, clients: int) -> dict[str, float]:

@@ -356,7 +356,8 @@ def test_decoder_that_hangs_costs_one_answer(locator: Locator, photograph: bytes
 
 
 def test_decoder_that_hangs_does_not_hold_up_the_end(gallery: Path, photograph: bytes) -> None:
-    process, address = started_process(gallery, "--timeout-s", "3", "--decoders", "1")
+    # --quiet: the address is printed all the same.
+    process, address = started_process(gallery, "--quiet", "--timeout-s", "3", "--decoders", "1")
     replies: list[int] = []
     with process, httpx.Client(base_url=address, timeout=60, trust_env=False) as client:
         try:

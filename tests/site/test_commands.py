@@ -125,9 +125,9 @@ class Session:
             options += [] if "--port" in options else ["--port", "0"]
             options[options.index("--port") + 1] = "0"
             command = [sys.executable, "-m", "swclip", "serve", *options]
-            self.server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-            assert self.server.stderr is not None
-            lines = iter(self.server.stderr)
+            self.server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+            assert self.server.stdout is not None
+            lines = iter(self.server.stdout)
             self.address = next(match[1] for line in lines if (match := re.search(r"serves at (http://[^\s/]+)", line)))
         return self.address
 

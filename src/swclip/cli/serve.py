@@ -39,7 +39,8 @@ def serve(
     The page is at / and the API at /v2 (described by /v2/openapi.json); /healthz, /readyz and /metrics are for
     operators. Photographs are not stored. API keys are read from the environment variable SWCLIP_API_KEYS, separated
     by commas; without it anybody who can reach the address can use the API. On Ctrl-C or SIGTERM the service finishes
-    the requests in progress and stops. With --quiet, only requests that fail are logged.
+    the requests in progress and stops. With --quiet, only the address is printed, and only requests that fail are
+    logged.
 
     Args:
         gallery: The gallery that `swclip index` wrote: a folder, or a URL such as s3://bucket/gallery.
@@ -95,7 +96,7 @@ def serve(
     os.environ.pop(VARIABLE, None)  # the processes that decode photographs need not know the keys
 
     def started(address: str) -> None:
-        console.print(f"swclip serves at {address} (press Ctrl-C to stop)")
+        print(f"swclip serves at {address} (press Ctrl-C to stop)", flush=True)
         next_step("serve", f"open {address} in a browser")
         if not len(keys) and host not in ("127.0.0.1", "::1", "localhost"):
             console.print(f"Anybody who can reach this address can use it; set {VARIABLE} to require keys.")
