@@ -52,7 +52,7 @@ def main() -> None:
     finally:
         for process, _ in services.values():
             process.terminate()
-            process.wait(timeout=120)
+            process.communicate(timeout=120)
     pairs = zip(results["batched"], results["one by one"], strict=True)
     report = {
         "requests_a_round": options.requests,
