@@ -294,7 +294,9 @@ def _chunks(
     ids: list[np.ndarray] = []
     parts: list[np.ndarray] = []
     for row_ids, vectors in source:
-        lacking = np.isin(row_ids, missing, assume_unique=True)
+        # `missing` is sorted: np.isin would sort all of it again for each batch.
+        at = np.minimum(np.searchsorted(missing, row_ids), len(missing) - 1)
+        lacking = missing[at] == row_ids
         ids.append(row_ids[lacking])
         parts.append(vectors[lacking])
         if sum(map(len, ids)) >= _CHUNK_ROWS:
