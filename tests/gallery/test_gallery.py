@@ -48,3 +48,20 @@ def test_taking_all_candidates_gives_the_gallery(make_gallery: Make) -> None:
     assert whole.image_ids == gallery.image_ids
     assert np.array_equal(whole.image_embeddings, gallery.image_embeddings)
     assert whole.image_hubness is None
+
+
+@pytest.mark.parametrize("in_order", [True, False])
+def test_photographs_of_candidates_are_found_in_any_order_of_the_photographs(
+    make_gallery: Make, in_order: bool
+) -> None:
+    gallery = make_gallery(4)
+    order = np.argsort(gallery.image_rows, kind="stable") if in_order else np.arange(len(gallery.image_ids))[::-1]
+    gallery = replace(
+        gallery,
+        image_embeddings=gallery.image_embeddings[order],
+        image_rows=gallery.image_rows[order],
+        image_ids=[gallery.image_ids[photograph] for photograph in order],
+    )
+    for rows in ([], [0], [3, 1], list(range(len(gallery)))):
+        expected = np.flatnonzero(np.isin(gallery.image_rows, rows))
+        np.testing.assert_array_equal(gallery.photographs_of(np.array(rows, dtype=np.int64)), expected)

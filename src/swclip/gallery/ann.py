@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-from jaxtyping import Float32, Int64
+from jaxtyping import Bool, Float32, Int64
 
 from swclip.errors import ConfigError, InputError, MismatchError
 
@@ -82,6 +82,19 @@ def row_ids_of(table: Table, column: str) -> Int64[np.ndarray, " r"]:
     dimension(table, column)
     query = table.search().where(_not_null(column)).select({"present": "true"})
     return np.sort(query.with_row_id(True).to_arrow()[ROW_ID].to_numpy().astype(np.int64))
+
+
+def positions_in(
+    increasing: Int64[np.ndarray, " n"], row_ids: Int64[np.ndarray, "*s"]
+) -> tuple[Int64[np.ndarray, "*s"], Bool[np.ndarray, "*s"]]:
+    """Where row ids are in an increasing array of ids, and whether they are: positions mean nothing where they are not.
+
+    np.isin would sort both together, which takes 17 s of ten million ids instead of 0.3 s where they are in order.
+    """
+    if not len(increasing):
+        return np.zeros(row_ids.shape, dtype=np.int64), np.zeros(row_ids.shape, dtype=bool)
+    at = np.minimum(np.searchsorted(increasing, row_ids), len(increasing) - 1)
+    return at, increasing[at] == row_ids
 
 
 def vector_batches(

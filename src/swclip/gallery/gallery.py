@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -101,7 +102,29 @@ class Gallery:
 
     def image_ids_of(self, row: int) -> list[str]:
         """Ids of the photographs at one candidate."""
-        return [self.image_ids[i] for i in np.flatnonzero(self.image_rows == row)]
+        return [self.image_ids[photograph] for photograph in self.photographs_of(np.array([row])).tolist()]
+
+    def photographs_of(self, rows: Int64[np.ndarray, " s"]) -> Int64[np.ndarray, " q"]:
+        """The photographs at some candidates, increasing.
+
+        Its time depends on the number of these candidates, not on the size of the gallery.
+
+        Args:
+            rows: (S,) candidates, each once.
+        """
+        order, candidates = self._by_candidate
+        starts = np.searchsorted(candidates, rows)
+        counts = np.searchsorted(candidates, rows, side="right") - starts
+        at = np.repeat(starts - np.cumsum(counts) + counts, counts) + np.arange(counts.sum())
+        return np.sort(at if order is None else order[at])
+
+    @cached_property
+    def _by_candidate(self) -> tuple[Int64[np.ndarray, " p"] | None, Int64[np.ndarray, " p"]]:
+        """The order of the photographs by candidate, None where it is theirs, and the candidates in that order."""
+        if (self.image_rows[1:] >= self.image_rows[:-1]).all():
+            return None, self.image_rows
+        order = np.argsort(self.image_rows, kind="stable")
+        return order, self.image_rows[order]
 
     def take(self, rows: Int64[np.ndarray, " s"]) -> Gallery:
         """The gallery of a subset of the candidates, with their photographs, in the same order.
@@ -109,16 +132,14 @@ class Gallery:
         Args:
             rows: (S,) candidates, increasing.
         """
-        new_row = np.full(len(self), -1, dtype=np.int64)
-        new_row[rows] = np.arange(len(rows))
-        photographs = np.flatnonzero(new_row[self.image_rows] >= 0)
+        photographs = self.photographs_of(rows)
         return Gallery(
             candidate_ids=[self.candidate_ids[row] for row in rows],
             positions_deg=self.positions_deg[rows],
             cities=[self.cities[row] for row in rows],
             location_embeddings=self.location_embeddings[rows],
             image_embeddings=self.image_embeddings[photographs],
-            image_rows=new_row[self.image_rows[photographs]],
+            image_rows=np.searchsorted(rows, self.image_rows[photographs]),
             image_ids=[self.image_ids[photograph] for photograph in photographs],
             meta=self.meta,
             image_hubness=None if self.image_hubness is None else self.image_hubness[photographs],

@@ -77,10 +77,11 @@ def build_index(
         indexed = np.zeros(0, dtype=np.int64)
         if files is not None:
             indexed = read_rows(folder, files)
-            gone = len(indexed) - int(np.isin(indexed, present).sum())
+            gone = len(indexed) - int(ann.positions_in(present, indexed)[1].sum())
             if len(present) > _OUTGROWN * int(files["trained_for"]) or 2 * gone > len(indexed):
                 files, indexed = None, indexed[:0]
-        missing = np.setdiff1d(present, indexed)
+        at, known = ann.positions_in(present, indexed)
+        missing = np.delete(present, at[known])
         if not len(present):
             _commit(folder, columns, column, None)
         if not len(missing):
@@ -121,8 +122,8 @@ def follow_rows(folder: Path, before: pa.Table, after: pa.Table) -> None:
     old, new = (both[name].to_numpy().astype(np.int64) for name in (ann.ROW_ID, f"{ann.ROW_ID}_after"))
     for files in columns_of(folder).values():
         rows = read_rows(folder, files)
-        at = np.minimum(np.searchsorted(old, rows), len(old) - 1)
-        moved = np.where(old[at] == rows, new[at], ann.NOTHING)
+        at, known = ann.positions_in(old, rows)
+        moved = np.where(known, new[at], ann.NOTHING) if len(new) else np.full_like(rows, ann.NOTHING)
         with atomic_file(rows_file(folder, files)) as beside:
             moved.tofile(beside)
 
@@ -133,7 +134,7 @@ def index_state(folder: Path, table: Table, column: str) -> tuple[int, int] | No
     if files is None:
         return None
     present = ann.row_ids_of(table, column)
-    indexed = int(np.isin(read_rows(folder, files), present).sum())
+    indexed = int(ann.positions_in(present, read_rows(folder, files))[1].sum())
     return indexed, len(present) - indexed
 
 
@@ -229,8 +230,7 @@ def _exact(
     every = np.setdiff1d(row_ids, [ann.NOTHING])
     similarities = np.full(row_ids.shape, -np.inf, dtype=np.float32)
     for ids, vectors in ann.vectors_of(table, column, every):
-        at = np.minimum(np.searchsorted(ids, row_ids), len(ids) - 1)
-        here = ids[at] == row_ids
+        at, here = ann.positions_in(ids, row_ids)
         similarities[here] = np.take_along_axis(queries @ vectors.T, at, axis=1)[here]
     return similarities
 
@@ -294,9 +294,7 @@ def _chunks(
     ids: list[np.ndarray] = []
     parts: list[np.ndarray] = []
     for row_ids, vectors in source:
-        # `missing` is sorted: np.isin would sort all of it again for each batch.
-        at = np.minimum(np.searchsorted(missing, row_ids), len(missing) - 1)
-        lacking = missing[at] == row_ids
+        _, lacking = ann.positions_in(missing, row_ids)
         ids.append(row_ids[lacking])
         parts.append(vectors[lacking])
         if sum(map(len, ids)) >= _CHUNK_ROWS:

@@ -97,7 +97,7 @@ class VectorIndex:
             folder: The folder of the indices.
             table: The gallery's table, at one version.
             column: The column.
-            present: (R,) row ids of all rows with a vector at that version.
+            present: (R,) row ids of all rows with a vector at that version, increasing.
 
         Raises:
             ArtefactError: A file is missing or damaged, or of another version.
@@ -117,8 +117,8 @@ class VectorIndex:
             raise ArtefactError(f"{folder}: the index of {column} is damaged ({reason}); {again(folder)}") from error
         if codes.ntotal != count or len(row_ids) != count:
             raise ArtefactError(f"{folder}: the files of the index of {column} do not match; {again(folder)}")
-        here = np.isin(row_ids, present)
-        later_ids = np.setdiff1d(present, row_ids)
+        at, here = ann.positions_in(present, row_ids)
+        later_ids = np.delete(present, at[here])
         if 4 * dim * len(later_ids) > _LATER_BYTES:
             raise ArtefactError(
                 f"{folder}: the index of {column} lacks {len(later_ids):,} of {len(present):,} embeddings; add them "
@@ -139,8 +139,9 @@ class VectorIndex:
         Args:
             allowed: (A,) their row ids.
         """
-        here = np.isin(self.row_ids, allowed)
-        kept = np.isin(self.later_ids, allowed)
+        allowed = np.sort(allowed)
+        _, here = ann.positions_in(allowed, self.row_ids)
+        _, kept = ann.positions_in(allowed, self.later_ids)
         return replace(
             self,
             later_ids=self.later_ids[kept],

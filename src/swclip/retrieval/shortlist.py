@@ -166,7 +166,7 @@ class Shortlister:
         Args:
             rows: (S,) candidates, increasing.
         """
-        photographs = np.flatnonzero(np.isin(self.gallery.image_rows, rows))
+        photographs = self.gallery.photographs_of(rows)
         location_ids, image_ids = self._location_row_ids[rows], self._image_row_ids[photographs]
         row_ids = np.unique(np.concatenate([location_ids, image_ids]))
         optional = (_HUBNESS, WHITENED, *ATTRIBUTION)
