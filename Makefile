@@ -3,19 +3,24 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test pytest lint bench-small docs lock clean
+.PHONY: demo test test-slow pytest lint bench-small docs lock clean
 
 demo: $(VENV)/installed
 	$(BIN)/swclip demo --out swclip-demo
 
-# Two processors are busy throughout: mypy, which has one process, runs beside the tests.
+# Linters, types, import layers and all tests but the slow ones, which CI runs too. Two processors are busy throughout:
+# mypy, which has one process, runs beside the tests.
 test: $(VENV)/installed-dev
 	$(MAKE) --no-print-directory -j 2 lint pytest
 
 # With bytecode: without it, each of the many processes of the tests would compile the sources again.
-pytest: export PYTHONDONTWRITEBYTECODE :=
+pytest test-slow: export PYTHONDONTWRITEBYTECODE :=
 pytest: $(VENV)/installed-dev
-	$(BIN)/python -m pytest -n 2 --dist worksteal
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+# Whole commands, several or killed processes, exports, the pages' commands, and every benchmark at toy size.
+test-slow: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check src tests benchmarks docs/*.py
@@ -23,7 +28,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# Every benchmark at toy size: that it runs, and has its line in benchmarks/README.md. `make test` does this too.
+# Every benchmark at toy size: that it runs, and has its line in benchmarks/README.md. A part of `make test-slow`.
 bench-small: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n 2 --dist worksteal tests/benchmarks/test_small.py
 

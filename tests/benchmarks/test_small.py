@@ -20,6 +20,8 @@ import torch
 from swclip.cli.app import run
 from swclip.data.manifest import read_manifest
 
+pytestmark = pytest.mark.slow
+
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks"
 SHARED = {"common", "injected_errors", "made_up", "trained_runs"}
 """Modules that benchmarks import."""

@@ -94,6 +94,7 @@ def test_each_kind_of_error_has_a_code_of_its_own() -> None:
     assert not {0, 130, 143} & set(codes)
 
 
+@pytest.mark.slow
 def test_training_resumes_after_ctrl_c(
     town: Path, tiny: list[str], tmp_path: Path, start: Callable[..., Command]
 ) -> None:
@@ -115,6 +116,7 @@ def test_training_resumes_after_ctrl_c(
     assert steps == [10, 20, 30, 40, 50, 60, 60]
 
 
+@pytest.mark.slow
 def test_closed_pipe_is_not_an_error(made: Path, town: Path) -> None:
     command = [sys.executable, "-m", "swclip", "locate", str(made / "gallery"), str(town)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:

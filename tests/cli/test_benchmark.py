@@ -17,6 +17,8 @@ from swclip.data.splits import find_splits, read_splits
 from swclip.errors import ArtefactError
 from swclip.training.run import sole_trainer
 
+pytestmark = pytest.mark.slow
+
 ALL = ["--protocol=new-city", "--all-cities", "--block-m=60", "--buffer-m=0", "--val-share=0.4", "--no-picture-hash"]
 
 
@@ -90,7 +92,6 @@ def test_several_splits_are_evaluated_separately_and_pooled(
     assert "Pooled over" not in (tmp_path / "york" / "benchmark.html").read_text()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "killpg"), reason="no process groups here")
 def test_interrupted_benchmark_stops_all_processes_and_resumes(
     town: Path, tiny: list[str], tmp_path: Path, start: Callable[..., Command]

@@ -19,6 +19,8 @@ from swclip.gallery.store import GalleryStore
 from swclip.geo.distance import haversine_m
 from swclip.web.thumbnails import Thumbnails
 
+pytestmark = pytest.mark.slow
+
 PHOTOGRAPHS = 48
 
 

@@ -215,6 +215,7 @@ app.main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_append_resumes_after_ctrl_c(made: Path, town: Path, tmp_path: Path) -> None:
     first, name = str(_part(town, tmp_path / "first", slice(0, 4))), str(tmp_path / "gallery")
     assert run(["index", str(made / "run"), first, "--out", name]) == 0

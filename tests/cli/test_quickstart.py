@@ -55,6 +55,7 @@ def _shown(text: str) -> list[tuple[str, bool]]:
     ]
 
 
+@pytest.mark.slow
 def test_quickstart_leads_from_photographs_to_a_gallery_without_a_hub_and_resumes(
     table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

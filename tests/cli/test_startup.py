@@ -22,8 +22,11 @@ UNUSED = {
 }
 WITHOUT_TRANSFORMERS = UNUSED | {"transformers", "scipy.optimize"}
 
+pytestmark = pytest.mark.slow
+
 _CODE = """
 import atexit, gc, json, sys
+
 def state():
     print(json.dumps({"modules": sorted(sys.modules), "collects": gc.isenabled()}), file=sys.stderr)
 atexit.register(state)

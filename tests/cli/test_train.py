@@ -117,6 +117,7 @@ def test_invalid_values_are_refused(
     assert "Traceback" not in errors
 
 
+@pytest.mark.slow
 def test_benchmark_does_not_repeat_finished_runs(
     town: Path, tiny: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -24,6 +24,8 @@ from swclip.models.feature_cache import FeatureCache
 from swclip.training.config import TrainingConfig, load_recipe
 from swclip.training.run import sole_trainer
 
+pytestmark = pytest.mark.slow
+
 TINY: dict[str, Any] = {
     "steps": 4,
     "freeze_image": True,
@@ -70,7 +72,6 @@ def plain(comparison: Comparison) -> Any:
     return document["systems"]
 
 
-@pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_parallel_runs_equal_sequential_runs(data: tuple[Manifest, Splits], tmp_path: Path) -> None:
     systems, seeds, found = ["nearest-neighbour", "sw-clip"], [0, 1], {}

@@ -56,6 +56,7 @@ def test_draws_have_the_parameters_of_the_first_and_other_queries(
         draw_splits(manifest, city, 2, tmp_path)
 
 
+@pytest.mark.slow
 def test_claims_are_over_all_draws_and_finished_draws_are_kept(data: tuple[Manifest, Splits], tmp_path: Path) -> None:
     manifest, first = data
     told: list[str] = []

@@ -28,6 +28,8 @@ from swclip.models.feature_cache import FeatureCache
 from swclip.training.config import TrainingConfig
 from swclip.training.run import read_run, sole_trainer
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., Run]
 
 

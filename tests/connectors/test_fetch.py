@@ -190,6 +190,7 @@ def begin(server: StandIn, out: Path, held: int) -> ForkServerProcess:
     return process
 
 
+@pytest.mark.slow
 def test_killed_twenty_times_the_end_is_the_same(tmp_path: Path) -> None:
     faults = Faults(reset=0.05, busy=0.05, vanished=0.02, defective=0.02, absent=0.1, duplicates=0.1, shuffled=True)
     chance, held = random.Random(4), 4

@@ -24,6 +24,8 @@ from swclip.experiments.run import experiment
 from swclip.synthetic.generate import generate
 from swclip.training.run import read_run
 
+pytestmark = pytest.mark.slow
+
 PER_CITY, CITIES, STEPS = 16, 8, 3
 QUICK = Politeness(connections=4, per_second=0.0, attempts=2, backoff_s=0.001, timeout_s=10.0)
 TINY = f"""

@@ -13,6 +13,7 @@ from swclip.export.embeddings import read_embeddings
 from swclip.gallery.read_write import load_gallery
 
 
+@pytest.mark.slow
 def test_export_of_a_gallery_is_verified_on_its_photographs(
     answering: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

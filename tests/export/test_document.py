@@ -21,6 +21,7 @@ def _example() -> str:
     return str(code)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["float32", "int8"])
 def test_example_matches_locate(
     precision: str, answering: Path, town: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -24,6 +24,8 @@ from swclip.export.folder import example, export_model, recipe
 from swclip.imaging.preprocess import Preprocess
 from swclip.models.locator_model import LocatorModel
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., LocatorModel]
 
 

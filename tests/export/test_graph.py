@@ -18,6 +18,8 @@ from swclip.export.parity import open_graph
 from swclip.models import coordinate_encoders
 from swclip.models.locator_model import LocatorModel
 
+pytestmark = pytest.mark.slow
+
 Make = Callable[..., LocatorModel]
 Pixels = Callable[[int, int], np.ndarray]
 Encode = Callable[[LocatorModel, np.ndarray], np.ndarray]

@@ -26,6 +26,8 @@ from swclip.external.prediction_gallery import Space
 from swclip.geo.coordinates import LocalFrame
 from swclip.geo.distance import geodesic_m
 
+pytestmark = pytest.mark.slow
+
 QUICK = MeasureConfig(resamples=50)
 Arrays = dict[str, Any]
 

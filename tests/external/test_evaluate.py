@@ -105,6 +105,7 @@ def test_training_photographs_are_not_in_the_gallery_of_test(prepared: tuple[Man
     assert {folder[name] for names in ids for name in names} == {"test/database"}
 
 
+@pytest.mark.slow
 def test_a_run_is_trained_and_evaluated_on_vpr_folders(prepared: tuple[Manifest, Splits], tmp_path: Path) -> None:
     manifest, splits = prepared
     arguments = ["--recipe=clip", "--text-tower=none", "--size-px=32", "--batch-size=8", "--steps=2"]

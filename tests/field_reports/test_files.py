@@ -44,6 +44,7 @@ app.main(["features"])
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("sent", "code", "stored"),
     [
@@ -92,6 +93,7 @@ save_gallery(_random_gallery(0), sys.argv[2], TinyModel())
 """
 
 
+@pytest.mark.slow
 def test_hidden_copy_that_sigkill_leaves_beside_a_gallery_goes_with_the_next_run(
     make_gallery: Callable[..., Gallery], model: Any, tmp_path: Path
 ) -> None:

@@ -355,6 +355,7 @@ def test_decoder_that_hangs_costs_one_answer(locator: Locator, photograph: bytes
         assert all(result["problem"] is None for result in results)
 
 
+@pytest.mark.slow
 def test_decoder_that_hangs_does_not_hold_up_the_end(gallery: Path, photograph: bytes) -> None:
     # --quiet: the address is printed all the same.
     process, address = started_process(gallery, "--quiet", "--timeout-s", "3", "--decoders", "1")

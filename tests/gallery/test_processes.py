@@ -27,6 +27,8 @@ import sys
 from swclip.gallery.store import Change, GalleryStore
 sys.path.insert(0, {tests!r})
 from gallery.conftest import make_entries
+
+pytestmark = pytest.mark.slow
 store = GalleryStore.open(sys.argv[1])
 print("ready", flush=True)
 start, commits, existing = sys.stdin.readline().split()
@@ -66,7 +68,6 @@ def _until(process: subprocess.Popen[str], commits: int) -> list[tuple[int, floa
     return output
 
 
-@pytest.mark.slow
 def test_an_append_that_is_killed_leaves_whole_commits(tmp_path: Path) -> None:
     """After SIGKILL at random moments during a series of commits, the gallery contains whole commits."""
     path = tmp_path / "gallery"

@@ -227,6 +227,7 @@ FeatureCache(Path(sys.argv[2]), shard_rows=4).features(Killed(), sorted(Path(sys
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_resumes(model: object, photographs: Make, tmp_path: Path) -> None:
     paths, folder = photographs(60), tmp_path / "cache"
     fixture = Path(__file__).parents[1] / "fixtures" / "galleries.py"

@@ -29,6 +29,7 @@ from swclip.scale.cluster import QUIET
 pytest.importorskip("ray", reason="the extra ray is not installed")
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # Ray warns of its own defaults
     pytest.mark.filterwarnings("ignore:lance"),  # of the forks by which machines are added
 ]

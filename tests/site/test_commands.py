@@ -32,6 +32,8 @@ from swclip.connectors.stand_in_data import Photographs
 from swclip.data.manifest import read_manifest
 from swclip.errors import SwclipWarning
 
+pytestmark = pytest.mark.slow
+
 RUN = os.environ.get("SWCLIP_DOCS", "").split()
 LITTLE = {
     "fetch": ["--per-second", "0"],

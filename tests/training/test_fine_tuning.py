@@ -204,6 +204,7 @@ def losses(folder: Path) -> list[float]:
     return [row["loss"] for row in map(json.loads, lines) if "loss" in row]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("lora_rank", "after", "kinds"), [(0, 0, ["float32", "float16"]), (2, 7, ["float32"])])
 def test_stored_tokens_give_the_losses_and_weights_of_the_uncached_run(
     lora_rank: int,

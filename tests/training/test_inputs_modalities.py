@@ -30,6 +30,8 @@ from swclip.training.loop import train
 from swclip.training.step import Batch, forward_backward, parameter_groups
 from swclip.training.validation import Validation
 
+pytestmark = pytest.mark.slow
+
 VIEWS: dict[str, Any] = {"caption": "builtin:small", "map": "builtin:small", "map_size_px": 16, "head_width": 16}
 STREETS = (
     "abbey bank castle dock elm fleet garden hill iron jubilee king lodge mill north oak park quay river sand tower"

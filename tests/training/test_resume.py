@@ -19,6 +19,8 @@ from swclip.training.config import TrainingConfig, write_config
 from swclip.training.loop import train
 from swclip.training.run import read_run
 
+pytestmark = pytest.mark.slow
+
 
 def _steps_logged(run: Path) -> list[int]:
     path = run / "metrics.jsonl"

@@ -22,6 +22,8 @@ from swclip.models.locator_model import LocatorModel
 from swclip.training.config import TrainingConfig, write_config
 from swclip.training.loop import train
 
+pytestmark = pytest.mark.slow
+
 
 class Trained(NamedTuple):
     """An undisturbed run of two processes on one machine."""

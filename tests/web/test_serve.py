@@ -18,6 +18,7 @@ from swclip.cli.app import run
 from swclip.web.admission import VARIABLE
 
 
+@pytest.mark.slow
 def test_serves_and_stops_gracefully(gallery_folder: Path, town: Path, photographs: list[bytes]) -> None:
     key = "correct-horse-battery"
     process, address = started_process(gallery_folder, "--photographs", str(town), "--max-files=2", **{VARIABLE: key})
