@@ -15,10 +15,11 @@ import sys
 from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import find_spec, module_from_spec
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
 
+_MANY = 2_000  # objects that a module and its imports make
 _DYNAMO, _MASKS = "torch._dynamo", "torch._dynamo._trace_wrapped_higher_order_op"
 
 
@@ -31,17 +32,31 @@ def _indexable() -> Any:
     return _execute(_MASKS).TransformGetItemToIndex()
 
 
+def _assignment(*matrix: Any, **named: Any) -> Any:
+    return _execute("scipy.optimize").linear_sum_assignment(*matrix, **named)
+
+
 DEFERRED: dict[str, dict[str, Any]] = {
     "transformers": {},
     "transformers.models": {},
     "lance_namespace_urllib3_client": {},
+    "numpy.f2py": {},
+    "scipy.optimize": {"linear_sum_assignment": _assignment},
+    "torch.export": {},
     _DYNAMO: dict.fromkeys(("allow_in_graph", "assume_constant_result", "disable"), _uncompiled),
     _MASKS: {"TransformGetItemToIndex": _indexable},
 }
 """Packages that are executed when a name of them is first used, not when they are imported; names that do without.
 
-transformers' two read the source of all its models, Lance's builds the client of a remote service, and torch's is its
-compiler, which transformers imports for decorators and for one class."""
+transformers' two read the source of all its models, and its losses import SciPy's optimization for one function. Lance's
+builds the client of a remote service, NumPy's is a compiler of Fortran that `from numpy import *` of SciPy imports.
+torch's are its compiler, which transformers imports for decorators and for one class, and what exports programs."""
+
+_ALONE = {"transformers", "transformers.models", "lance_namespace_urllib3_client"}
+"""Deferred packages whose modules can be imported without them; any other is executed before its modules are."""
+
+_executed = set[str]()
+"""Deferred packages that were executed meanwhile."""
 
 
 def lean_imports() -> None:
@@ -55,11 +70,12 @@ class _Finder(MetaPathFinder):
     """Finds modules where Python does, and has some of them executed in another way."""
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
-        kind = _KINDS.get(name)
-        if name.startswith(f"{_DYNAMO}.") and not (kind and _deferred(_DYNAMO)):
-            _execute(_DYNAMO)  # its modules import each other in an order that only the package knows
+        kind = None if name in _executed else _KINDS.get(name)
+        package = name.rpartition(".")[0]
+        if package in DEFERRED and package not in _ALONE and not (kind and _deferred(package)):
+            _execute(package)  # its modules import each other in an order that only the package knows
             kind = _Imported if name in sys.modules else None
-        if kind is None and ("." not in name or name.startswith("swclip.")):
+        if kind is None and gc.isenabled():
             kind = _WithoutCollections  # and so are the modules that it imports
         spec = None if kind is None else PathFinder.find_spec(name, path, target)
         if kind is None or spec is None or spec.loader is None:
@@ -90,8 +106,8 @@ class _WithoutCollections(Loader):
             self.loader.exec_module(module)
         finally:
             if collects:
-                if "torch" in sys.modules and not gc.get_freeze_count():  # the largest library, before all work
-                    gc.freeze()  # else the next collection goes through all of it
+                if gc.get_count()[0] > _MANY:
+                    gc.freeze()  # else the next collection goes through all of them
                 gc.enable()
 
 
@@ -135,7 +151,7 @@ class _Package(ModuleType):
         if sys.modules.get(self.__name__) is self:
             if name == "__version__":
                 return importlib.metadata.version(self.__name__)
-            if self.__name__ != _DYNAMO and find_spec(f"{self.__name__}.{name}") is not None:
+            if self.__name__ in _ALONE and find_spec(f"{self.__name__}.{name}") is not None:
                 return importlib.import_module(f"{self.__name__}.{name}")
         return getattr(_execute(self.__name__), name)
 
@@ -148,24 +164,18 @@ def _execute(name: str) -> ModuleType:
     """Execute a package, if it was deferred until now."""
     if name == _MASKS:
         _execute(_DYNAMO)
-    if not _deferred(name):
+    package = sys.modules.get(name)
+    if not isinstance(package, _Package):
         return importlib.import_module(name)
-    if _deferred(_MASKS):
-        del sys.modules[_MASKS]
-    package, (parent, _, last) = sys.modules[name], name.rpartition(".")
-    spec = PathFinder.find_spec(name, sys.modules[parent].__path__ if parent else None)
-    if spec is None or spec.loader is None:  # it was found before
-        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-    sys.modules[name] = module_from_spec(spec)
-    _WithoutCollections(spec.loader).exec_module(sys.modules[name])
-    module = sys.modules[name]  # a package may put another object in its place
-    for key in DEFERRED[name]:
-        delattr(package, key)
-    for key, value in vars(package).items():
-        if isinstance(value, ModuleType):
+    _executed.add(name)
+    for deferred in (name, *(other for other in (_MASKS,) if _deferred(other))):
+        sys.modules.pop(deferred, None)
+    module = importlib.import_module(name)  # where another thread imports it too, one of them waits
+    for key, value in list(vars(package).items()):
+        if key in DEFERRED[name]:
+            vars(package).pop(key, None)
+        elif isinstance(value, ModuleType):
             setattr(module, key, value)
-    if parent:
-        setattr(sys.modules[parent], last, module)
     return module
 
 
