@@ -18,9 +18,10 @@ from swclip.retrieval.locator import Locator
 # Parts of libraries that answers do not use, or that only fits and reports do.
 UNUSED = {
     *("geopandas", "lance_namespace_urllib3_client.api", "matplotlib", "scipy.stats", "sklearn", "sympy"),
-    *("torch._dynamo.utils", "torch.distributed.tensor"),
+    *("torch._dynamo.utils", "torch.distributed.tensor", "torch.export.exported_program"),
+    *("scipy.optimize._optimize", "numpy.f2py.f2py2e"),
 }
-WITHOUT_TRANSFORMERS = UNUSED | {"transformers", "scipy.optimize"}
+WITHOUT_TRANSFORMERS = UNUSED | {"transformers"}
 
 pytestmark = pytest.mark.slow
 
@@ -111,6 +112,52 @@ print(client.TableApi.__name__, client.__version__ == sys.modules["lance_namespa
 """
     )
     assert lines == ["[False, False]", "True True", "torch._dynamo.decorators", "True", "False", "TableApi True"]
+
+
+def test_functions_that_were_imported_from_a_deferred_package_execute_it() -> None:
+    lines = python(
+        """
+from scipy.optimize import linear_sum_assignment
+import torch, numpy
+print([name in sys.modules for name in ("scipy.optimize._optimize", "torch.export.exported_program")])
+print(linear_sum_assignment([[1.0, 0.0], [0.0, 1.0]], maximize=True)[1].tolist())
+from scipy.optimize._zeros_py import brentq  # of a module of the package
+import scipy.optimize
+print(scipy.optimize.brentq is brentq, scipy.optimize.linear_sum_assignment is not linear_sum_assignment)
+program = torch.export.export(torch.nn.Linear(2, 1), (torch.zeros(3, 2),))
+print(tuple(program.module()(torch.zeros(3, 2)).shape), torch.export is sys.modules["torch.export"])
+print(numpy.f2py.get_include().endswith("src"), "numpy.f2py.f2py2e" in sys.modules)
+"""
+    )
+    assert lines == ["[False, False]", "[0, 1]", "True True", "(3, 1) True", "True True"]
+
+
+def test_threads_that_use_a_deferred_package_at_the_same_time_have_the_whole_of_it() -> None:
+    lines = python(
+        """
+from concurrent.futures import ThreadPoolExecutor
+import scipy.optimize
+def use(_):
+    return scipy.optimize.minimize_scalar(lambda x: (x - 1) ** 2).success
+with ThreadPoolExecutor(8) as pool:
+    print(all(pool.map(use, range(8))))
+"""
+    )
+    assert lines == ["True"]
+
+
+def test_imports_of_large_libraries_are_left_out_of_collections() -> None:
+    lines = python(
+        """
+import gc
+before = gc.get_freeze_count()
+import json.tool
+small = gc.get_freeze_count()
+import pandas
+print(before == small, gc.get_freeze_count() - small > 10_000, gc.isenabled())
+"""
+    )
+    assert lines == ["True True True"]
 
 
 def test_models_know_of_several_devices_under_torchrun() -> None:

@@ -13,6 +13,7 @@ import torch
 from swclip.errors import ArtefactError
 from swclip.models.config import ModelConfig
 from swclip.models.locator_model import LocatorModel, load_model
+from swclip.models.weights import WithoutDraws
 from swclip.structure import structure
 
 MakeModel = Callable[..., LocatorModel]
@@ -102,6 +103,21 @@ def test_a_seed_determines_the_model_and_keeps_the_global_generator(make_model: 
     assert torch.equal(torch.get_rng_state(), before)
     assert one.fingerprint == same.fingerprint != other.fingerprint
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), same.parameters(), strict=True))
+
+
+def test_parameters_that_a_file_follows_are_not_drawn() -> None:
+    with WithoutDraws():
+        layer, bounded = torch.nn.Linear(4, 3), torch.nn.Parameter(torch.full((50,), 9.0))
+        before = layer.weight.clone()
+        layer.reset_parameters()
+        torch.nn.init.normal_(layer.weight)
+        other = torch.zeros(50).normal_(generator=torch.Generator().manual_seed(1))
+        torch.nn.init.trunc_normal_(bounded)  # draws until all are within bounds
+    assert layer.weight.detach().numpy().tobytes() == before.detach().numpy().tobytes()  # they may be NaN
+    assert other.std() > 0.5
+    assert bounded.abs().max() <= 2.0
+    layer.reset_parameters()
+    assert not torch.equal(layer.weight, before)
 
 
 def test_the_scale_is_limited_as_in_clip(make_model: MakeModel) -> None:

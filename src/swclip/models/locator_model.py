@@ -36,7 +36,7 @@ from swclip.models.joint_tower import (
 from swclip.models.location_text import LocationEncoder, Words, known_cells
 from swclip.models.modalities import Modalities
 from swclip.models.patches import PatchEncoder, read_patch_encoder, write_patch_encoder
-from swclip.models.weights import weights_digest, write_tensors
+from swclip.models.weights import WithoutDraws, weights_digest, write_tensors
 from swclip.models.whitening import NOVELTY_NAME, Whitening, read_whitening, write_whitening
 from swclip.structure import as_plain
 
@@ -371,7 +371,7 @@ def load_model(path: str | os.PathLike[str]) -> LocatorModel:
         config = saved_config(values["model"], folder / "config.json")
         preprocess = preprocess_from_dict(read_json(folder / "preprocess.json", "the model's preprocessing"))
         texts, tokenizer = values["text_architecture"], folder / "tokenizer"
-        with torch.random.fork_rng(devices=[]):  # the weights drawn here are overwritten below
+        with torch.random.fork_rng(devices=[]), WithoutDraws():  # the weights are overwritten below
             location = LocationEncoder(config.location, config.embedding_dim, values["cells"], texts, tokenizer)
             tower = build_tower(config.image, values["image_architecture"])
             model = LocatorModel(config, preprocess, tower, location)
