@@ -49,8 +49,8 @@ DEFERRED: dict[str, dict[str, Any]] = {
 """Packages that are executed when a name of them is first used, not when they are imported; names that do without.
 
 transformers' two read the source of all its models, and its losses import SciPy's optimization for one function.
-Lance's builds the client of a remote service. NumPy's compiles Fortran; SciPy imports it by `from numpy import *`. torch's are
-its compiler, which transformers imports for decorators and for one class, and the export of programs."""
+Lance's builds the client of a remote service. NumPy's compiles Fortran; SciPy imports it by `from numpy import *`.
+torch's are its compiler, which transformers imports for decorators and for one class, and the export of programs."""
 
 _ALONE = {"transformers", "transformers.models", "lance_namespace_urllib3_client"}
 """Deferred packages whose modules can be imported without them; any other is executed before its modules are."""
