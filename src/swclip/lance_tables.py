@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from swclip.errors import ArtefactError, DiskFullError, InputError, SwclipError
@@ -54,6 +55,13 @@ def connect(path: str) -> DBConnection:
     import lancedb
 
     return lancedb.connect(path, read_consistency_interval=timedelta(0), storage_options=storage_options(path))
+
+
+def has_table(path: str, name: str) -> bool:
+    """Whether a folder or URL has a table of this name."""
+    if is_url(path):
+        return name in connect(path).list_tables().tables
+    return (Path(path) / f"{name}.lance").is_dir()
 
 
 @contextmanager

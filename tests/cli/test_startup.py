@@ -19,7 +19,8 @@ from swclip.retrieval.locator import Locator
 UNUSED = {
     *("geopandas", "lance_namespace_urllib3_client.api", "matplotlib", "scipy.stats", "sklearn", "sympy"),
     *("torch._dynamo.utils", "torch.distributed.tensor", "torch.export.exported_program"),
-    *("scipy.optimize._optimize", "numpy.f2py.f2py2e"),
+    *("scipy.optimize._optimize", "numpy.f2py.f2py2e", "overrides.enforce"),
+    "lance_namespace_urllib3_client.models.alter_table_add_columns_request",
 }
 WITHOUT_TRANSFORMERS = UNUSED | {"transformers"}
 
@@ -130,6 +131,23 @@ print(numpy.f2py.get_include().endswith("src"), "numpy.f2py.f2py2e" in sys.modul
 """
     )
     assert lines == ["[False, False]", "[0, 1]", "True True", "(3, 1) True", "True True"]
+
+
+def test_classes_that_were_imported_from_a_deferred_package_execute_it(tmp_path: Path) -> None:
+    lines = python(
+        f"""
+import lancedb
+print([name in sys.modules for name in ("lance_namespace_urllib3_client.models.json_error", "overrides.enforce")])
+response = lancedb.connect({str(tmp_path)!r}).list_tables()
+print(response.tables, isinstance(response, lancedb.db.ListTablesResponse))
+import lance_namespace
+print(type(response) is lance_namespace.ListTablesResponse, lancedb.db.namespace_connect is lance_namespace.connect)
+print(lancedb.db.ListTablesResponse.from_dict({{"tables": ["a"]}}).tables)
+from overrides import EnforceOverrides
+print(EnforceOverrides.__name__)
+"""
+    )
+    assert lines == ["[False, False]", "[] True", "True False", "['a']", "EnforceOverrides"]
 
 
 def test_threads_that_use_a_deferred_package_at_the_same_time_have_the_whole_of_it() -> None:

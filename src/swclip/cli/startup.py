@@ -32,16 +32,41 @@ def _indexable() -> Any:
     return _execute(_MASKS).TransformGetItemToIndex()
 
 
-def _assignment(*matrix: Any, **named: Any) -> Any:
-    return _execute("scipy.optimize").linear_sum_assignment(*matrix, **named)
+class _Late(type):
+    """A class or function of a deferred package, its `__module__`, which is executed when it is first used."""
 
+    def __call__(cls, *values: Any, **named: Any) -> Any:
+        return _late(cls)(*values, **named)
+
+    def __getattr__(cls, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(f"{cls.__name__!r} has no attribute {name!r}")
+        return getattr(_late(cls), name)
+
+    def __instancecheck__(cls, value: Any) -> bool:
+        return isinstance(value, _late(cls))
+
+
+def _late(stand_in: type) -> Any:
+    return getattr(_execute(stand_in.__module__), stand_in.__name__)
+
+
+def _stand_ins(package: str, names: str) -> dict[str, Any]:
+    return {name: _Late(name, (), {"__module__": package}) for name in names.split()}
+
+
+_NAMESPACE = """LanceNamespace connect CreateNamespaceResponse DescribeNamespaceResponse DropNamespaceResponse
+ListNamespacesResponse ListTablesResponse NamespaceExistsRequest TableExistsRequest"""
 
 DEFERRED: dict[str, dict[str, Any]] = {
     "transformers": {},
     "transformers.models": {},
+    "lance_namespace": _stand_ins("lance_namespace", _NAMESPACE),
     "lance_namespace_urllib3_client": {},
+    "lance_namespace_urllib3_client.models": {},
     "numpy.f2py": {},
-    "scipy.optimize": {"linear_sum_assignment": _assignment},
+    "overrides": {"override": _uncompiled, "EnforceOverrides": type("EnforceOverrides", (), {})},
+    "scipy.optimize": _stand_ins("scipy.optimize", "linear_sum_assignment"),
     "torch.export": {},
     _DYNAMO: dict.fromkeys(("allow_in_graph", "assume_constant_result", "disable"), _uncompiled),
     _MASKS: {"TransformGetItemToIndex": _indexable},
@@ -49,10 +74,11 @@ DEFERRED: dict[str, dict[str, Any]] = {
 """Packages that are executed when a name of them is first used, not when they are imported; names that do without.
 
 transformers' two read the source of all its models, and its losses import SciPy's optimization for one function.
-Lance's builds the client of a remote service. NumPy's compiles Fortran; SciPy imports it by `from numpy import *`.
-torch's are its compiler, which transformers imports for decorators and for one class, and the export of programs."""
+Lance's are the client of a remote service; `overrides` compares the signatures of its methods, before Python 3.12.
+NumPy's compiles Fortran; SciPy imports it by `from numpy import *`. torch's are its compiler, which transformers imports
+for decorators and for one class, and the export of programs."""
 
-_ALONE = {"transformers", "transformers.models", "lance_namespace_urllib3_client"}
+_ALONE = {"transformers", "transformers.models", *(name for name in DEFERRED if name.startswith("lance_"))}
 """Deferred packages whose modules can be imported without them; any other is executed before its modules are."""
 
 _executed = set[str]()

@@ -25,7 +25,7 @@ from swclip.data.manifest import METADATA_KEY, Manifest, read_manifest
 from swclip.errors import InputError, MismatchError
 from swclip.imaging.packed import PACK_KEY, PACK_VERSION, ROW, TABLE, pack_location
 from swclip.imaging.photograph_file import photograph_bytes
-from swclip.lance_tables import connect, is_url, lance_errors
+from swclip.lance_tables import connect, has_table, is_url, lance_errors
 from swclip.locks import sole_holder
 from swclip.progress import Count
 
@@ -96,7 +96,7 @@ def _open_or_create(name: str, manifest: Manifest) -> Table:
     metadata = {METADATA_KEY: file.metadata[METADATA_KEY], PACK_KEY: json.dumps(description).encode()}
     with lance_errors(name, _CANNOT_WRITE):
         database = connect(name)
-        if TABLE not in database.list_tables().tables:
+        if not has_table(name, TABLE):
             return database.create_table(TABLE, schema=_schema(file).with_metadata(metadata))
         table = database.open_table(TABLE)
         present = json.loads((table.schema.metadata or {}).get(PACK_KEY, b"{}"))

@@ -19,7 +19,7 @@ from swclip.errors import ArtefactError, InputError, SwclipError
 from swclip.files import atomic_folder, check_replaceable, read_json, write_json
 from swclip.gallery.assign_candidates import NULL_STAYS, check_finite
 from swclip.gallery.schema import GALLERY_VERSION, readable, wrong_version
-from swclip.lance_tables import connect, is_url, lance_errors
+from swclip.lance_tables import connect, has_table, is_url, lance_errors
 
 
 def read_file(url: str, name: str) -> bytes | None:
@@ -138,7 +138,7 @@ def check_output(path: str | os.PathLike[str]) -> None:
 
 def _has_table(name: str) -> bool:
     with lance_errors(name):
-        return TABLE in connect(name).list_tables().tables
+        return has_table(name, TABLE)
 
 
 def check_marker(name: str) -> None:

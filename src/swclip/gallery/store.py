@@ -47,7 +47,7 @@ from swclip.gallery.folder import (
 from swclip.gallery.index_build import follow_rows
 from swclip.gallery.schema import Description, check_columns, entry_schema
 from swclip.gallery.vector_index import INDICES, columns_of
-from swclip.lance_tables import connect, is_url, lance_errors
+from swclip.lance_tables import connect, has_table, is_url, lance_errors
 
 if TYPE_CHECKING:
     from lancedb.table import Table
@@ -134,10 +134,9 @@ class GalleryStore:
         name = os.fspath(path)
         check_marker(name)
         with lance_errors(name, f"the gallery's table cannot be opened; {AGAIN}"):
-            database = connect(name)
-            if TABLE not in database.list_tables().tables:
+            if not has_table(name, TABLE):
                 raise ArtefactError(f"{name}: the gallery's table ({TABLE}.lance) is missing; {AGAIN}")
-            table = database.open_table(TABLE)
+            table = connect(name).open_table(TABLE)
             schema = table.schema
         description = Description.from_schema(schema, name)
         check_columns(schema, description, name)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pyarrow as pa
 
 from swclip.errors import ArtefactError
-from swclip.lance_tables import connect, is_url, lance_errors
+from swclip.lance_tables import connect, has_table, is_url, lance_errors
 
 if TYPE_CHECKING:
     from lancedb.table import Table
@@ -150,10 +150,9 @@ def packed_sha256(photograph: PackedPhotograph) -> bytes | None:
 @lru_cache(maxsize=8)
 def _table(pack: str) -> Table:
     with lance_errors(pack, _UNREADABLE):
-        database = connect(pack)
-        if TABLE not in database.list_tables().tables:
+        if not has_table(pack, TABLE):
             raise ArtefactError(f"{pack}: there is no packed data set; make one with: swclip pack MANIFEST --out PACK")
-        return database.open_table(TABLE)
+        return connect(pack).open_table(TABLE)
 
 
 @lru_cache(maxsize=64)
