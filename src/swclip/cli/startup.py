@@ -75,7 +75,7 @@ DEFERRED: dict[str, dict[str, Any]] = {
 
 transformers' two read the source of all its models, and its losses import SciPy's optimization for one function.
 Lance's are the client of a remote service; `overrides` compares the signatures of its methods, before Python 3.12.
-NumPy's compiles Fortran; SciPy imports it by `from numpy import *`. torch's are its compiler, which transformers imports
+NumPy's compiles Fortran; SciPy imports it by `from numpy import *`. torch's are its compiler, which transformers takes
 for decorators and for one class, and the export of programs."""
 
 _ALONE = {"transformers", "transformers.models", *(name for name in DEFERRED if name.startswith("lance_"))}

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyproj import CRS
 
 from swclip.errors import ArtefactError, InputError
 from swclip.geo.coordinates import NO_FIX_DEG, valid_positions
@@ -160,6 +159,8 @@ def wkb_points(frame: pd.DataFrame) -> pa.Array:
 
 
 def geo_metadata(frame: pd.DataFrame) -> dict[str, Any]:
+    from pyproj import CRS
+
     column: dict[str, Any] = {
         "encoding": "WKB",
         "geometry_types": ["Point"],

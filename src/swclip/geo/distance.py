@@ -8,12 +8,9 @@ import array_api_compat
 import numpy as np
 from jaxtyping import Float64
 from numpy.typing import ArrayLike
-from pyproj import Geod
 
 EARTH_RADIUS_M = 6_371_008.8
 """Mean Earth radius (IUGG 2R1) in metres, used everywhere."""
-
-_WGS84 = Geod(ellps="WGS84")
 
 
 def haversine_m(lat1_deg: Any, lon1_deg: Any, lat2_deg: Any, lon2_deg: Any) -> Any:
@@ -72,7 +69,9 @@ def geodesic_m(a_deg: ArrayLike, b_deg: ArrayLike) -> Float64[np.ndarray, " n"]:
     References:
         C. F. F. Karney, "Algorithms for geodesics", J. Geodesy 87 (2013).
     """
+    from pyproj import Geod
+
     a = np.asarray(a_deg, dtype=np.float64).reshape(-1, 2)
     b = np.asarray(b_deg, dtype=np.float64).reshape(-1, 2)
-    _, _, length = _WGS84.inv(a[:, 1], a[:, 0], b[:, 1], b[:, 0])
+    _, _, length = Geod(ellps="WGS84").inv(a[:, 1], a[:, 0], b[:, 1], b[:, 0])
     return np.asarray(length, dtype=np.float64)
