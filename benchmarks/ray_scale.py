@@ -1,6 +1,6 @@
 """Building a gallery in one process, on Ray with 1 and 2 workers, and in clip-retrieval's way of work; and its memory.
 
-    python benchmarks/ray_scale.py MANIFEST --image-tower facebook/dinov2-small --photographs 600 --out results/ray
+    python benchmarks/ray_scale.py MANIFEST --image-tower facebook/dinov2-small --photographs 256 1024 --out results/ray
     # with clip-retrieval, in an environment of its own
     python -m venv clip-env && clip-env/bin/pip install --no-deps clip-retrieval
     clip-env/bin/pip install torch transformers fsspec "numpy<2" "pandas<3" "pyarrow<16"
@@ -11,9 +11,10 @@ measured. A worker is a machine of a local cluster with one processor: an actor 
 Every process has one thread of torch. clip-retrieval's reader, runner and writer run as published, around the same
 tower and Pillow's decoding (its own mapper needs a checkpoint of CLIP), with one process for its reader.
 
-Photographs a second are those between the first and the last part, so that starting is not counted; the time to start
-is given apart. Seconds of the processors are those of all processes from start to end. The memory is the peak of the
-process that gives the command, and of the largest worker, for `--memory` made-up photographs and a tiny model.
+Each way embeds a smaller and a larger number of photographs. Photographs a second, and seconds of the processors of
+each, are by the differences of the two, so that starting is not counted; the time to start is what is left. The memory
+is the peak of the process that gives the command, and of the largest worker, for `--memory` made-up photographs and a
+tiny model.
 Writes ray.json and ray.md.
 """
 
@@ -56,12 +57,10 @@ class Meter:
     """Time, seconds of the processors and memory of this process and its descendants.
 
     Attributes:
-        parts: (time, photographs done) of each part.
         cpu_s: Seconds of the processors by process.
         peak: Largest resident set by process, bytes.
     """
 
-    parts: list[tuple[float, int]] = field(default_factory=list)
     cpu_s: dict[int, float] = field(default_factory=dict)
     peak: dict[int, int] = field(default_factory=dict)
     began: float = 0.0
@@ -93,18 +92,10 @@ class Meter:
                     continue
                 self.peak[process] = max(self.peak.get(process, 0), resident - shared)
 
-    def report(self, done: int, total: int) -> None:
-        """Progress of the work."""
-        self.parts.append((time.perf_counter(), done))
-
-    def figures(self) -> dict[str, float | None]:
-        """Photographs a second after the first part, or None; seconds to it and in all, and the rest."""
-        parts = [part for part in self.parts if part[1] > 0]
-        (first, start), (last, end) = parts[0], parts[-1]
+    def figures(self) -> dict[str, float]:
+        """Seconds, and memory in MiB."""
         workers = [size for process, size in self.peak.items() if process != os.getpid()]
         return {
-            "per_second": (end - start) / (last - first) if end > start else None,
-            "first_s": first - self.began,
             "seconds": self.ended - self.began,
             "cpu_s": sum(self.cpu_s.values()),
             "driver_mib": self.peak.get(os.getpid(), 0) / MIB,
@@ -153,7 +144,7 @@ def in_one_process(model: LocatorModel, manifest: Manifest, out: Path) -> Meter:
     """What `swclip index --no-cache` does."""
     meter = Meter()
     with meter.running():
-        gallery = build_gallery(model, manifest_candidates(manifest), manifest, batch_size=BATCH, progress=meter.report)
+        gallery = build_gallery(model, manifest_candidates(manifest), manifest, batch_size=BATCH)
         save_gallery(gallery, out, model, details=manifest_details(manifest))
     return meter
 
@@ -164,14 +155,12 @@ def on_ray(model: LocatorModel, manifest: Manifest, out: Path, workers: int) -> 
 
     meter = Meter()
     with machines(workers), meter.running():
-        build_gallery_on_cluster(
-            model, manifest_candidates(manifest), manifest, out, batch_size=BATCH, progress=meter.report
-        )
+        build_gallery_on_cluster(model, manifest_candidates(manifest), manifest, out, batch_size=BATCH)
     return meter
 
 
 CLIP_RETRIEVAL = """
-import importlib.util, json, os, sys, time
+import importlib.util, os, sys
 from pathlib import Path
 import numpy as np, torch, transformers
 from PIL import Image
@@ -201,7 +190,7 @@ def mapper(batch):
 class Logger:
     def start(self): pass
     def end(self): pass
-    def __call__(self, figures): print(json.dumps([time.perf_counter(), figures["sample_count"]]), flush=True)
+    def __call__(self, figures): pass
 runner.Runner(
     lambda sampler: reader.FilesReader(sampler, preprocess, None, str(folder), 64, 1, False, True, False),
     lambda: mapper,
@@ -218,16 +207,12 @@ def in_clip_retrieval(python: str, manifest: Manifest, tower: str, size_px: int,
     folder.mkdir(parents=True)
     for number, path in enumerate(manifest.image_paths):
         (folder / f"{number:06d}{path.suffix}").symlink_to(path)
-    meter, done = Meter(), 0
+    meter = Meter()
     arguments = [python, "-c", CLIP_RETRIEVAL, str(folder), tower, str(size_px), str(out / "embeddings")]
     with meter.running():
-        process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
-        assert process.stdout is not None
-        for line in process.stdout:
-            done += json.loads(line)[1]
-            meter.report(done, len(manifest))
-        if process.wait():
-            raise SystemExit(f"clip-retrieval ended with {process.returncode}")
+        code = subprocess.run(arguments, check=False).returncode
+    if code:
+        raise SystemExit(f"clip-retrieval ended with {code}")
     return meter
 
 
@@ -266,7 +251,7 @@ def main() -> None:
     parser = new_parser(__doc__, out_required=True)
     parser.add_argument("manifest", type=Path)
     parser.add_argument("--image-tower", default="builtin:small")
-    parser.add_argument("--photographs", type=int, default=600)
+    parser.add_argument("--photographs", type=int, nargs=2, default=[150, 600], help="a smaller and a larger number")
     parser.add_argument("--clip-retrieval", metavar="PYTHON")
     parser.add_argument("--workers", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--memory", type=int, nargs="*", default=[2_000, 8_000, 32_000])
@@ -277,22 +262,23 @@ def main() -> None:
         return
     options.out.mkdir(parents=True, exist_ok=True)
     whole = read_manifest(options.manifest)
-    frame = whole.frame.iloc[: options.photographs].reset_index(drop=True)
-    manifest = Manifest(whole.path, frame)
-    model = model_of(manifest, tower=options.image_tower)
+    few, many = (Manifest(whole.path, whole.frame.iloc[:count].reset_index(drop=True)) for count in options.photographs)
+    model = model_of(many, tower=options.image_tower)
     galleries = {"one": options.out / "one"} | {f"ray-{n}": options.out / f"ray-{n}" for n in options.workers}
-    rows: dict[str, dict[str, Any]] = {}
-    runs: dict[str, Callable[[], Meter]] = {"one process": partial(in_one_process, model, manifest, galleries["one"])}
+    ways: dict[str, Callable[[Manifest], Meter]] = {
+        "one process": lambda manifest: in_one_process(model, manifest, galleries["one"])
+    }
     for count in options.workers:
         title = f"Ray, {count} worker{'' if count == 1 else 's'}"
-        runs[title] = partial(on_ray, model, manifest, galleries[f"ray-{count}"], count)
+        ways[title] = partial(on_ray, model, out=galleries[f"ray-{count}"], workers=count)
     if options.clip_retrieval:
         size_px = int(model.preprocess.decode_px if hasattr(model.preprocess, "decode_px") else 224)
-        runs["clip-retrieval's way"] = lambda: in_clip_retrieval(
-            options.clip_retrieval, manifest, options.image_tower, size_px, options.out / "clip-retrieval"
+        ways["clip-retrieval's way"] = lambda manifest: in_clip_retrieval(
+            options.clip_retrieval, manifest, options.image_tower, size_px, options.out / f"clip-{len(manifest)}"
         )
-    for name, run in runs.items():
-        rows[name] = run().figures()
+    rows = {}
+    for name, way in ways.items():
+        rows[name] = _compared(way(few), way(many), len(few), len(many))
         say(f"{name}: {rows[name]}")
     tables = [GalleryStore.open(folder).read().sort_by("entry_id") for folder in galleries.values()]
     same = all(table.equals(tables[0]) for table in tables)
@@ -306,20 +292,26 @@ def main() -> None:
             memory.append({"photographs": count, "in": kind, **json.loads(answer.splitlines()[-1])})
             say(str(memory[-1]))
     document = {"throughput": rows, "same_rows": same, "memory": memory, "load": os.getloadavg()}
-    write_results(options.out, "ray", document, _report(rows, same, memory, len(manifest)))
+    write_results(options.out, "ray", document, _report(rows, same, memory))
 
 
-def _report(rows: dict[str, dict[str, Any]], same: bool, memory: list[dict[str, Any]], count: int) -> str:
+def _compared(small: Meter, large: Meter, few: int, many: int) -> dict[str, float]:
+    """The figures of the larger number, and what each photograph takes by the difference from the smaller one."""
+    small_figures, figures = small.figures(), large.figures()
+    each_s = (figures["seconds"] - small_figures["seconds"]) / (many - few)
+    return {
+        "per_second": 1 / each_s,
+        "each_cpu_s": (figures["cpu_s"] - small_figures["cpu_s"]) / (many - few),
+        "start_s": figures["seconds"] - many * each_s,
+        **figures,
+    }
+
+
+def _report(rows: dict[str, dict[str, float]], same: bool, memory: list[dict[str, Any]]) -> str:
+    columns = {"per_second": 1, "each_cpu_s": 3, "start_s": 0, "seconds": 0, "cpu_s": 0}
     throughput = markdown(
-        ["", "photographs a second", "start, s", "in all, s", "processor seconds a photograph"],
-        [
-            [
-                name,
-                *("-" if row[key] is None else f"{row[key]:.1f}" for key in ("per_second", "first_s", "seconds")),
-                f"{row['cpu_s'] / count:.3f}",
-            ]
-            for name, row in rows.items()
-        ],
+        ["", "photographs a second", "processor seconds each", "start, s", "in all, s", "processor seconds in all"],
+        [[name, *(f"{row[key]:.{digits}f}" for key, digits in columns.items())] for name, row in rows.items()],
     )
     keys = ("driver_mib", "worker_mib", "seconds")
     sizes = markdown(
