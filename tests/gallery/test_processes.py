@@ -19,6 +19,8 @@ from swclip.gallery.store import Change, GalleryStore
 
 from .conftest import make_entries, make_store
 
+pytestmark = pytest.mark.slow
+
 KILLS = 8
 PER_COMMIT = 64
 
@@ -28,7 +30,6 @@ from swclip.gallery.store import Change, GalleryStore
 sys.path.insert(0, {tests!r})
 from gallery.conftest import make_entries
 
-pytestmark = pytest.mark.slow
 store = GalleryStore.open(sys.argv[1])
 print("ready", flush=True)
 start, commits, existing = sys.stdin.readline().split()

@@ -57,7 +57,7 @@ def benchmark(
             most probable candidate), or geometric-median (the point with the least expected distance). validation: the
             one with the least mean of log(1 + error / 10 m) on the validation queries, summed over the systems. The
             page has the figures of all.
-        draws: Number of draws of the splits. Each further one is split anew with the parameters of the splits file and
+        draws: Number of draws of the splits. Each further one is split again with the parameters of the splits file and
             the next seed, and every system is trained on it, in OUT/draws. The claims and their intervals are then over
             all draws, seeds and blocks of queries.
         jobs: Number of runs trained in parallel, each in its own process with its share of the processors.

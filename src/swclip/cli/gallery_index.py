@@ -23,7 +23,7 @@ def build_index(
 
     Args:
         gallery: The gallery's folder.
-        rebuild: Train the index anew, instead of adding the entries that it lacks.
+        rebuild: Train the index again, instead of adding the entries that it lacks.
         queries: Number of embeddings of the gallery, drawn at random, with which recall is measured; 0 to skip,
             and search 64 partitions. Among photographs each query finds itself, so that recall is slightly
             optimistic. Answers use the first 512 results.

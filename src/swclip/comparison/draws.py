@@ -35,7 +35,7 @@ DRAWS = "draws"
 
 
 def draw_splits(manifest: Manifest, first: Splits, draws: int, folder: Path) -> list[Splits]:
-    """Split anew with the protocol and parameters of a splits file, and the seeds that follow its own.
+    """Split again with the protocol and parameters of a splits file, and the seeds that follow its own.
 
     Files of an earlier call with the same parameters are read.
 
@@ -54,7 +54,7 @@ def draw_splits(manifest: Manifest, first: Splits, draws: int, folder: Path) -> 
     protocol, parameters, seed = (first.meta.get(key) for key in ("protocol", "parameters", "seed"))
     if protocol not in ("known-places", "new-streets") or not isinstance(parameters, Mapping) or seed is None:
         raise ConfigError(
-            f"{first.path}: --draws splits anew with other seeds, which needs splits that `swclip split` drew with "
+            f"{first.path}: --draws splits again with other seeds, which needs splits that `swclip split` drew with "
             f"known-places or new-streets, not {protocol}; `swclip split --all-cities` leaves cities out in turn."
         )
     if missing := {one.name for one in fields(SplitConfig)} - {"protocol", "seed", *parameters}:

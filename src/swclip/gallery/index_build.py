@@ -52,13 +52,13 @@ def build_index(
     """Index a column: extend its index by the rows that it lacks, or train one.
 
     Every million vectors the work is committed: after an interruption the same call resumes there. An index is trained
-    anew where the table has four times as many vectors as at its training, or half of the indexed rows are gone.
+    again where the table has four times as many vectors as at its training, or half of the indexed rows are gone.
 
     Args:
         folder: The folder of the indices.
         table: The gallery's table, at its current version.
         column: A column of unit vectors, FixedSizeList<float32 or float16, D>; null where a row has none.
-        rebuild: Train the index anew in any case.
+        rebuild: Train the index again in any case.
         report: Called with (done, total) vectors.
 
     Returns:
