@@ -140,6 +140,7 @@ def called(name: str, words: list[str], monkeypatch: pytest.MonkeyPatch) -> None
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning:ray")  # Ray warns of its own defaults
+@pytest.mark.filterwarnings("ignore:lance")  # of the forks by which Ray starts machines
 @pytest.mark.parametrize("name", NAMES)
 def test_runs_at_toy_size(
     name: str, inputs: Inputs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
