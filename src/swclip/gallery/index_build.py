@@ -123,7 +123,8 @@ def follow_rows(folder: Path, before: pa.Table, after: pa.Table) -> None:
     for files in columns_of(folder).values():
         rows = read_rows(folder, files)
         at, known = ann.positions_in(old, rows)
-        moved = np.where(known, new[at], ann.NOTHING) if len(new) else np.full_like(rows, ann.NOTHING)
+        moved = np.full_like(rows, ann.NOTHING)
+        moved[known] = new[at[known]]
         with atomic_file(rows_file(folder, files)) as beside:
             moved.tofile(beside)
 

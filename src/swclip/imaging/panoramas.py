@@ -36,7 +36,7 @@ Which = Literal["auto", "gpano", "all"]
 MIN_COVERED = 0.5
 """Views of which a cropped panorama shows a smaller share are not made."""
 
-_VERSION = 1  # of the pixels: a change makes every view again
+_VERSION = 1  # of the pixels: with another one, every view is made again
 _JPEG_QUALITY = 95
 _MAX_VIEWS = 360
 _MAX_SIDE_PX = 4_096
